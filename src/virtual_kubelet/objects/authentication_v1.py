@@ -62,6 +62,6 @@ class TokenReviewStatus(Struct, omit_defaults=True, kw_only=True):
 class TokenReview(Struct, omit_defaults=True, kw_only=True):
     API_VERSION: ClassVar[str] = "authentication.k8s.io/v1"
     KIND: ClassVar[str] = "TokenReview"
+    spec: TokenReviewSpec
     metadata: ObjectMeta = field(default_factory=lambda: ObjectMeta())
-    spec: TokenReviewSpec = field(default_factory=lambda: TokenReviewSpec())
     status: TokenReviewStatus = field(default_factory=lambda: TokenReviewStatus())

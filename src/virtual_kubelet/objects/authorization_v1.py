@@ -58,7 +58,7 @@ class SelfSubjectAccessReview(Struct, omit_defaults=True, kw_only=True):
     KIND: ClassVar[str] = "SelfSubjectAccessReview"
     metadata: ObjectMeta = field(default_factory=lambda: ObjectMeta())
     spec: SelfSubjectAccessReviewSpec = field(default_factory=lambda: SelfSubjectAccessReviewSpec())
-    status: SubjectAccessReviewStatus = field(default_factory=lambda: SubjectAccessReviewStatus())
+    status: SubjectAccessReviewStatus | None = None
 
 
 class SubjectAccessReviewSpec(Struct, omit_defaults=True, kw_only=True, rename={"non_resource_attributes": "nonResourceAttributes", "resource_attributes": "resourceAttributes"}):
@@ -75,4 +75,4 @@ class SubjectAccessReview(Struct, omit_defaults=True, kw_only=True):
     KIND: ClassVar[str] = "SubjectAccessReview"
     metadata: ObjectMeta = field(default_factory=lambda: ObjectMeta())
     spec: SubjectAccessReviewSpec = field(default_factory=lambda: SubjectAccessReviewSpec())
-    status: SubjectAccessReviewStatus = field(default_factory=lambda: SubjectAccessReviewStatus())
+    status: SubjectAccessReviewStatus | None = None

@@ -42,6 +42,6 @@ class CertificateSigningRequestStatus(Struct, omit_defaults=True, kw_only=True):
 class CertificateSigningRequest(Struct, omit_defaults=True, kw_only=True):
     API_VERSION: ClassVar[str] = "certificates.k8s.io/v1"
     KIND: ClassVar[str] = "CertificateSigningRequest"
+    spec: CertificateSigningRequestSpec
     metadata: ObjectMeta = field(default_factory=lambda: ObjectMeta())
-    spec: CertificateSigningRequestSpec = field(default_factory=lambda: CertificateSigningRequestSpec())
     status: CertificateSigningRequestStatus = field(default_factory=lambda: CertificateSigningRequestStatus())

@@ -1,0 +1,202 @@
+"""Every exception this package raises on purpose.
+
+::
+
+    VirtualKubeletError
+    ├── ConfigurationError            what the user gave us is wrong; says what to do about it
+    │   ├── KubeconfigError           a kubeconfig or in-cluster configuration
+    │   └── ProviderConfigError       an unknown provider, or one that refuses its configuration
+    ├── ProviderError                 raised by providers; the controllers act on the kind
+    │   ├── NotFoundError             the backend does not know the pod or container
+    │   ├── PermanentError            retrying cannot help: the pod fails with ``reason``
+    │   │   └── InvalidInputError     the pod asks for something that can never work here
+    │   ├── TransientError            try again, not before ``retry_after``
+    │   └── UnsupportedError          the provider does not offer this capability (HTTP 501)
+    ├── ApiError                      the API server answered with a ``Status`` that is not Success
+    │   ├── BadRequestError           400
+    │   ├── UnauthorizedError         401
+    │   ├── ForbiddenError            403
+    │   ├── ApiNotFoundError          404
+    │   ├── ConflictError             409
+    │   │   └── AlreadyExistsError    409, reason AlreadyExists
+    │   ├── GoneError                 410: a resourceVersion or continue token has expired
+    │   ├── InvalidObjectError        422
+    │   ├── TooManyRequestsError      429
+    │   └── ServerError               5xx
+    ├── ApiConnectionError            the API server could not be reached, or broke off
+    │   └── ApiTimeoutError           it did not answer in time
+    └── ProtocolError                 a peer broke the rules of a wire protocol
+
+An exception that a provider raises and that is none of these counts as transient: it is retried with back-off and
+never taken as "the pod is gone".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "AlreadyExistsError",
+    "ApiConnectionError",
+    "ApiError",
+    "ApiNotFoundError",
+    "ApiTimeoutError",
+    "BadRequestError",
+    "ConfigurationError",
+    "ConflictError",
+    "ForbiddenError",
+    "GoneError",
+    "InvalidInputError",
+    "InvalidObjectError",
+    "KubeconfigError",
+    "NotFoundError",
+    "PermanentError",
+    "ProtocolError",
+    "ProviderConfigError",
+    "ProviderError",
+    "ServerError",
+    "TooManyRequestsError",
+    "TransientError",
+    "UnauthorizedError",
+    "UnsupportedError",
+    "VirtualKubeletError",
+]
+
+
+class VirtualKubeletError(Exception):
+    """The root: ``except VirtualKubeletError`` catches all that this package raises on purpose."""
+
+
+class ConfigurationError(VirtualKubeletError):
+    """What the user configured cannot work. ``hint`` says what to do."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class KubeconfigError(ConfigurationError):
+    """A kubeconfig (or the in-cluster configuration) is missing, malformed or refers to something missing."""
+
+
+class ProviderConfigError(ConfigurationError):
+    """The provider is unknown, cannot be imported, or refuses its configuration."""
+
+
+class ProviderError(VirtualKubeletError):
+    """What a provider raises. Subclasses tell the controllers what to do."""
+
+
+class NotFoundError(ProviderError):
+    """The backend does not know the pod or container."""
+
+
+class PermanentError(ProviderError):
+    """Retrying cannot help: the pod ends as Failed with ``reason`` (CamelCase) and this message."""
+
+    def __init__(self, message: str, *, reason: str = "ProviderFailed") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class InvalidInputError(PermanentError):
+    """The pod asks for something that can never work with this provider."""
+
+    def __init__(self, message: str, *, reason: str = "InvalidInput") -> None:
+        super().__init__(message, reason=reason)
+
+
+class TransientError(ProviderError):
+    """Worth another try; ``retry_after`` (seconds), if given, is the least time to wait before it."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class UnsupportedError(ProviderError):
+    """The provider does not offer this; over HTTP it is 501 with this sentence."""
+
+
+class ApiError(VirtualKubeletError):
+    """The API server refused a request.
+
+    Attributes:
+        code: HTTP status.
+        reason: machine-readable reason of the ``Status`` body, such as ``NotFound``; empty if the body was none.
+        message: the server's sentence. Bodies that are no ``Status`` are not quoted: they may hold anything.
+        retry_after: seconds the server asked to wait (header or ``details.retryAfterSeconds``), or None.
+        causes: ``(field, reason, message)`` of each cause the server named.
+    """
+
+    def __init__(
+        self,
+        code: int,
+        reason: str,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        causes: Sequence[tuple[str, str, str]] = (),
+    ) -> None:
+        super().__init__(message or f"the API server answered {code} {reason}".rstrip())
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.retry_after = retry_after
+        self.causes = tuple(causes)
+
+
+class BadRequestError(ApiError):
+    """400: the request itself is malformed."""
+
+
+class UnauthorizedError(ApiError):
+    """401: the credentials are missing, wrong or expired."""
+
+
+class ForbiddenError(ApiError):
+    """403: the credentials are good but do not allow this."""
+
+
+class ApiNotFoundError(ApiError):
+    """404: no such object, or no such resource."""
+
+
+class ConflictError(ApiError):
+    """409: a precondition (UID, resourceVersion) failed."""
+
+
+class AlreadyExistsError(ConflictError):
+    """409 with reason AlreadyExists: the name is taken."""
+
+
+class GoneError(ApiError):
+    """410: the resourceVersion or continue token has expired; list again."""
+
+
+class InvalidObjectError(ApiError):
+    """422: validation failed."""
+
+
+class TooManyRequestsError(ApiError):
+    """429: the server sheds load."""
+
+
+class ServerError(ApiError):
+    """5xx."""
+
+
+class ApiConnectionError(VirtualKubeletError):
+    """The API server could not be reached, TLS failed, or the connection broke."""
+
+
+class ApiTimeoutError(ApiConnectionError):
+    """The API server did not answer within the time-out."""
+
+
+class ProtocolError(VirtualKubeletError):
+    """A peer broke the rules of a wire protocol; ``status`` is the HTTP status to answer, where one can be sent."""
+
+    def __init__(self, message: str, *, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status

@@ -1,0 +1,1 @@
+"""Logs, traces and metrics. All of it travels with the context (contextvars), not through arguments."""
