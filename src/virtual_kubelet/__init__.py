@@ -1,0 +1,92 @@
+"""Virtual Kubelet: programs that act as a node of a Kubernetes cluster without being a machine.
+
+The names below are the public interface; the typed Kubernetes objects are in ``virtual_kubelet.objects``. They are
+imported when first used, so that importing this package, and ``virtual-kubelet --help``, cost nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from virtual_kubelet.clock import Clock as Clock
+    from virtual_kubelet.contracts.context import ProviderContext as ProviderContext
+    from virtual_kubelet.contracts.logs import ContainerLogOptions as ContainerLogOptions
+    from virtual_kubelet.contracts.logs import ContainerLogs as ContainerLogs
+    from virtual_kubelet.contracts.logs import LogLine as LogLine
+    from virtual_kubelet.contracts.nodes import NaiveNodeProvider as NaiveNodeProvider
+    from virtual_kubelet.contracts.nodes import NodeConfigurer as NodeConfigurer
+    from virtual_kubelet.contracts.nodes import NodeProvider as NodeProvider
+    from virtual_kubelet.contracts.pods import PodAddresses as PodAddresses
+    from virtual_kubelet.contracts.pods import PodKey as PodKey
+    from virtual_kubelet.contracts.pods import PodLifecycleHandler as PodLifecycleHandler
+    from virtual_kubelet.contracts.pods import PodNotifier as PodNotifier
+    from virtual_kubelet.contracts.pods import PodStatusBatch as PodStatusBatch
+    from virtual_kubelet.contracts.pods import PodStatusCallback as PodStatusCallback
+    from virtual_kubelet.contracts.pods import RerunSafe as RerunSafe
+    from virtual_kubelet.errors import ConfigurationError as ConfigurationError
+    from virtual_kubelet.errors import InvalidInputError as InvalidInputError
+    from virtual_kubelet.errors import NotFoundError as NotFoundError
+    from virtual_kubelet.errors import PermanentError as PermanentError
+    from virtual_kubelet.errors import ProviderConfigError as ProviderConfigError
+    from virtual_kubelet.errors import TransientError as TransientError
+    from virtual_kubelet.errors import UnsupportedError as UnsupportedError
+    from virtual_kubelet.errors import VirtualKubeletError as VirtualKubeletError
+    from virtual_kubelet.kube.client import ApiClient as ApiClient
+    from virtual_kubelet.kube.config import ClientConfig as ClientConfig
+    from virtual_kubelet.kube.kubeconfig import find_config as find_config
+    from virtual_kubelet.kubelet import Kubelet as Kubelet
+    from virtual_kubelet.kubelet import KubeletConfig as KubeletConfig
+    from virtual_kubelet.node.node_controller import NodeController as NodeController
+    from virtual_kubelet.node.pod_controller import PodController as PodController
+    from virtual_kubelet.node.pod_controller import PodControllerConfig as PodControllerConfig
+
+#: Public name -> the module it lives in.
+_PUBLIC = {
+    "ApiClient": "kube.client",
+    "ClientConfig": "kube.config",
+    "Clock": "clock",
+    "ConfigurationError": "errors",
+    "ContainerLogOptions": "contracts.logs",
+    "ContainerLogs": "contracts.logs",
+    "InvalidInputError": "errors",
+    "Kubelet": "kubelet",
+    "KubeletConfig": "kubelet",
+    "LogLine": "contracts.logs",
+    "NaiveNodeProvider": "contracts.nodes",
+    "NodeConfigurer": "contracts.nodes",
+    "NodeController": "node.node_controller",
+    "NodeProvider": "contracts.nodes",
+    "NotFoundError": "errors",
+    "PermanentError": "errors",
+    "PodAddresses": "contracts.pods",
+    "PodController": "node.pod_controller",
+    "PodControllerConfig": "node.pod_controller",
+    "PodKey": "contracts.pods",
+    "PodLifecycleHandler": "contracts.pods",
+    "PodNotifier": "contracts.pods",
+    "PodStatusBatch": "contracts.pods",
+    "PodStatusCallback": "contracts.pods",
+    "ProviderConfigError": "errors",
+    "ProviderContext": "contracts.context",
+    "RerunSafe": "contracts.pods",
+    "TransientError": "errors",
+    "UnsupportedError": "errors",
+    "VirtualKubeletError": "errors",
+    "find_config": "kube.kubeconfig",
+}
+
+__version__ = "0.1.0"
+__all__ = [*_PUBLIC, "__version__"]  # noqa: PLE0604 - strings all
+
+
+def __getattr__(name: str) -> Any:
+    module = _PUBLIC.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{module}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
