@@ -12,6 +12,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 #: Recordings of a real API server and a real kubelet; beside the repository, in CI too.
 SHARED = REPOSITORY.parent / "shared"
 
+#: Functions that read files by design, before anything else runs: (end of the module's path, function).
+MAY_BLOCK = [
+    ("virtual_kubelet/kube/kubeconfig.py", "load_kubeconfig"),
+    ("virtual_kubelet/kube/kubeconfig.py", "in_cluster_config"),
+    ("virtual_kubelet/kube/kubeconfig.py", "find_config"),
+]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -37,9 +44,12 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True)
 def blockbuster(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]:
-    """A blocking call in an event loop fails the test; ``@pytest.mark.may_block`` is for tests that block on purpose."""
+    """A blocking call in an event loop fails the test, but in ``@pytest.mark.may_block`` and where it is allowed here."""
     if request.node.get_closest_marker("may_block") is not None:
         yield None
         return
     with blockbuster_ctx("virtual_kubelet") as blocker:
+        for function in blocker.functions.values():
+            for module, caller in MAY_BLOCK:
+                function.can_block_in(module, caller)
         yield blocker

@@ -15,7 +15,7 @@ from virtual_kubelet.errors import ApiNotFoundError
 from virtual_kubelet.kube.client import ApiClient
 from virtual_kubelet.kube.kubeconfig import load_kubeconfig
 from virtual_kubelet.kube.resources import LEASES, NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS
-from virtual_kubelet.objects.core_v1 import Namespace, Node, Pod
+from virtual_kubelet.objects.core_v1 import Namespace, Node
 from virtual_kubelet.objects.meta_v1 import ObjectMeta
 
 ClientFactory = Callable[[str], ApiClient]
