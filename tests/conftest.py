@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run the contract tests against the control plane that `tools/kubernetes/up DIR` started, "
         "instead of the embedded dev cluster",
     )
+    parser.addoption("--no-skips", action="store_true", help="a recording or contract test that skips fails")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With ``--no-skips`` a recording or contract test that skips has failed: CI has all they need."""
+    report = yield
+    bites = item.get_closest_marker("recording") or item.get_closest_marker("contract")
+    if report.skipped and bites and item.config.getoption("--no-skips") and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, where nothing may: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +58,7 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True)
 def blockbuster(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]:
-    """A blocking call in an event loop fails the test, but in ``@pytest.mark.may_block`` and where it is allowed here."""
+    """A blocking call in an event loop fails the test, unless marked ``may_block`` or listed above."""
     if request.node.get_closest_marker("may_block") is not None:
         yield None
         return
