@@ -7,8 +7,8 @@
 
 One JSON line for each subject: ``bare-loop`` (bench/bare_loop.py, the yardstick: run in the same breath on the same
 server) and ``virtual-kubelet`` (the real command). Pods/s counts from the first create to the last Running that a
-watch saw; CPU is that of the subject's process from then until the last Running; latency from a create's answer to the watch's
-Running. Nothing here asserts: compare lines, on an idle machine, several runs.
+watch saw; CPU is that of the subject's process from then until the last Running; latency from a create's answer to the
+watch's Running. Nothing here asserts: compare lines, on an idle machine, several runs.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -18,6 +19,11 @@ MAY_BLOCK = [
     ("virtual_kubelet/kube/kubeconfig.py", "in_cluster_config"),
     ("virtual_kubelet/kube/kubeconfig.py", "find_config"),
 ]
+
+
+def pytest_configure() -> None:
+    # Else pytest-asyncio's look for a current loop makes one on Python 3.11, which nobody closes.
+    asyncio.set_event_loop(None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

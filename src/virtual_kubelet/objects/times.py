@@ -22,9 +22,13 @@ def parse_time(text: str) -> datetime:
 
 def format_time(moment: datetime) -> str:
     """As ``metav1.Time``: whole seconds, UTC."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _utc(moment, "seconds")
 
 
 def format_micro_time(moment: datetime) -> str:
     """As ``metav1.MicroTime``: six digits of fraction, UTC."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return _utc(moment, "microseconds")
+
+
+def _utc(moment: datetime, precision: str) -> str:
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=precision) + "Z"
