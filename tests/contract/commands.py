@@ -94,7 +94,8 @@ async def running_node(
 ) -> AsyncIterator[NodeProcess]:
     """Start ``virtual-kubelet run`` and, unless ``ready`` is False, wait for its Ready line."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "virtual_kubelet", "run", "--kubeconfig", str(kubeconfig), "--nodename", node_name, *options,
+        sys.executable, "-m", "virtual_kubelet", "run",
+        "--kubeconfig", str(kubeconfig), "--nodename", node_name, *options,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **(environment or {})},
     )  # fmt: skip
