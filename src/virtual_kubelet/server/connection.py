@@ -1,0 +1,260 @@
+"""The HTTP/1.1 server: listens, hands each connection to ``HttpConnection``, stops in order.
+
+The node's HTTPS API and the dev cluster stand on it. All names that its users need are importable from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+import time
+from collections.abc import Coroutine
+from email.utils import formatdate
+from typing import Any, Final
+
+from virtual_kubelet.errors import ConfigurationError
+from virtual_kubelet.server.http_connection import HttpConnection, ServerLimits
+from virtual_kubelet.server.http_messages import (
+    Handler,
+    Headers,
+    PeerIdentity,
+    QueryParameters,
+    Request,
+    Response,
+    UpgradeHandler,
+    text_response,
+)
+from virtual_kubelet.telemetry.logs import get_logger
+
+__all__ = [
+    "Handler",
+    "Headers",
+    "HttpServer",
+    "PeerIdentity",
+    "QueryParameters",
+    "Request",
+    "Response",
+    "ServerLimits",
+    "UpgradeHandler",
+    "text_response",
+]
+
+log = get_logger(__name__)
+
+#: The machine is short of something: accepting goes on after a second, as in asyncio's own server.
+_SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_BACKLOG: Final = 512
+#: As Go's net/http: a client that vanished is noticed also behind a silent stream.
+_KEEP_ALIVE_SECONDS: Final = 15
+
+
+class HttpServer:
+    """An HTTP/1.1 server over TLS.
+
+    ``start`` returns once it listens; ``wait`` ends when it stops and raises what broke it; ``aclose`` stops it.
+    """
+
+    def __init__(
+        self, handler: Handler, *, ssl_context: ssl.SSLContext | None, limits: ServerLimits | None = None
+    ) -> None:
+        """``ssl_context`` None means plain TCP: for tests only, no client can be authenticated then."""
+        self.handler = handler
+        self.limits = limits or ServerLimits()
+        self.draining = False
+        self._ssl_context = ssl_context
+        self._connections: set[HttpConnection] = set()
+        self._idle: dict[HttpConnection, None] = {}  # the one idle for longest first
+        self._greeting: set[asyncio.Task[None]] = set()
+        self._listeners: list[socket.socket] = []
+        self._accepting: list[asyncio.Task[None]] = []
+        self._runner: asyncio.Task[None] | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._empty: asyncio.Future[None] | None = None
+        self._date = (0, "")
+
+    async def start(self, host: str, port: int) -> list[tuple[str, int]]:
+        """Listen on all addresses of ``host`` (empty: all of this machine, IPv6 and IPv4). Returns the addresses.
+
+        With port 0 the system chooses one, the same for all addresses. Raises ``ConfigurationError`` if it cannot.
+        """
+        if self._runner is not None:
+            raise RuntimeError("this server has been started already")
+        self._listeners = await _listen(host, port)
+        started = asyncio.get_running_loop().create_future()
+        self._runner = asyncio.create_task(self._run(started), name="http server")
+        await started
+        return [listener.getsockname()[:2] for listener in self._listeners]
+
+    async def wait(self) -> None:
+        """Until the server has stopped. Raises what made it stop, if that was not ``aclose``."""
+        if self._runner is None:
+            raise RuntimeError("this server has not been started")
+        await asyncio.shield(self._runner)
+
+    async def aclose(self, grace: float = 5.0) -> None:
+        """Stop: no new connections, idle ones closed, the others have ``grace`` seconds to finish, then are cut.
+
+        Returns when everything has ended. Cancelling it cuts at once.
+        """
+        self.draining = True
+        if self._runner is None:
+            return
+        for task in self._accepting:
+            task.cancel()
+        for connection in list(self._connections):
+            connection.close_if_idle()
+        try:
+            if self._connections or self._greeting:
+                self._empty = asyncio.get_running_loop().create_future()
+                async with asyncio.timeout(grace):
+                    await self._empty
+        except TimeoutError:
+            log.info("cutting connections", extra={"connections": str(len(self._connections))})
+        finally:
+            for greeting in self._greeting:
+                greeting.cancel()
+            for connection in list(self._connections):
+                connection.abort()
+            await asyncio.wait({self._runner})
+        if not self._runner.cancelled():
+            self._runner.result()
+
+    @property
+    def connections(self) -> int:
+        """Number of open connections, those in their TLS handshake included."""
+        return len(self._connections) + len(self._greeting)
+
+    async def _run(self, started: asyncio.Future[None]) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                self._accepting = [group.create_task(self._accept(listener)) for listener in self._listeners]
+                started.set_result(None)
+        finally:
+            for listener in self._listeners:
+                listener.close()
+            for connection in list(self._connections):
+                connection.abort()
+
+    async def _accept(self, listener: socket.socket) -> None:
+        assert self._group is not None
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                try:
+                    connection, _ = await loop.sock_accept(listener)
+                except ConnectionError:  # gone again before we looked
+                    continue
+                except OSError as error:
+                    if error.errno not in _SHORTAGE:
+                        raise
+                    log.error("cannot accept connections: %s", error.strerror)
+                    await asyncio.sleep(1)
+                    continue
+                if self._make_room():
+                    self._greeting.add(self._group.create_task(self._greet(connection)))
+                else:
+                    log.warning("connection refused: %d are open and none is idle", self.connections)
+                    connection.close()
+        finally:
+            listener.close()
+
+    def _make_room(self) -> bool:
+        if self.connections < self.limits.max_connections:
+            return True
+        if not self._idle:
+            return False
+        longest = next(iter(self._idle))
+        del self._idle[longest]
+        longest.abort()
+        self._connections.discard(longest)  # its connection_lost comes with the next round of the loop
+        return True
+
+    async def _greet(self, connection: socket.socket) -> None:
+        try:
+            _keep_alive(connection)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: HttpConnection(self),
+                connection,
+                ssl=self._ssl_context,
+                ssl_handshake_timeout=self.limits.header_timeout if self._ssl_context else None,
+                ssl_shutdown_timeout=self.limits.close_timeout if self._ssl_context else None,
+            )
+        except OSError as error:  # ssl.SSLError, TimeoutError and ConnectionError are among them
+            connection.close()
+            log.debug("handshake failed: %s", type(error).__name__)
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            task = asyncio.current_task()
+            assert task is not None
+            self._greeting.discard(task)
+            self._check_empty()
+
+    # What connections call
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        assert self._group is not None
+        return self._group.create_task(work)
+
+    def idle(self, connection: HttpConnection) -> None:
+        self._connections.add(connection)
+        self._idle[connection] = None
+        if self.draining:
+            connection.close_if_idle()
+
+    def busy(self, connection: HttpConnection) -> None:
+        self._idle.pop(connection, None)
+
+    def closed(self, connection: HttpConnection) -> None:
+        self._connections.discard(connection)
+        self._idle.pop(connection, None)
+        self._check_empty()
+
+    def _check_empty(self) -> None:
+        if self._empty is not None and not self._empty.done() and not self._connections and not self._greeting:
+            self._empty.set_result(None)
+
+    def date(self) -> str:
+        now = int(time.time())
+        if now != self._date[0]:
+            self._date = (now, formatdate(now, usegmt=True))
+        return self._date[1]
+
+
+async def _listen(host: str, port: int) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    try:
+        if not host and socket.has_dualstack_ipv6():
+            sockets.append(
+                socket.create_server(("::", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True)
+            )
+            return sockets
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, _, _, _, address in dict.fromkeys(found):
+            place = (address[0], port, *address[2:])
+            sockets.append(socket.create_server(place, family=family, backlog=_BACKLOG))
+            port = port or sockets[0].getsockname()[1]
+    except OSError as error:
+        for listener in sockets:
+            listener.close()
+        raise ConfigurationError(
+            f"cannot listen on {host or 'any address'} port {port}: {error.strerror}",
+            hint="choose another address or port; 0 lets the system choose a port",
+        ) from error
+    finally:
+        for listener in sockets:
+            listener.setblocking(False)
+    return sockets
+
+
+def _keep_alive(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEP_ALIVE_SECONDS)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEP_ALIVE_SECONDS)

@@ -1,0 +1,473 @@
+"""One HTTP/1.1 connection: an ``asyncio.Protocol`` that moves bytes between a transport, h11 and a handler."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+
+import h11
+
+from virtual_kubelet.errors import ProtocolError
+from virtual_kubelet.server.http_messages import (
+    Handler,
+    Headers,
+    PeerIdentity,
+    Request,
+    Response,
+    parse_target,
+    peer_identity,
+    text_response,
+)
+from virtual_kubelet.server.request_body import RequestBody
+from virtual_kubelet.server.streaming_body import close_iterator, pump
+from virtual_kubelet.telemetry.logs import get_logger
+
+__all__ = ["ConnectionOwner", "HttpConnection", "ServerLimits"]
+
+log = get_logger(__name__)
+
+_REASONS: Final = {int(status): status.phrase.encode() for status in HTTPStatus}
+_NO_BODY: Final = frozenset({204, 304})
+_INTERNAL_ERROR: Final = "Internal Error: the server failed to answer this request; its log says why.\n"
+#: Large bodies go out in slices of this size, so that a slow client does not cost a second copy.
+_SLICE: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """What one server lets its clients use. Times in seconds.
+
+    Attributes:
+        max_connections: open connections, those still in their TLS handshake included. One more takes the place of the
+            one idle for longest; if none is idle it is closed unanswered. An idle TLS connection costs about 0.3 MB.
+        max_header_bytes: request line and headers; more is answered 431. ``kubectl exec`` has its command in there.
+        max_body_bytes: request body, unless the handler says otherwise; more is answered 413. The API server's limit.
+        header_timeout: for the TLS handshake, and from the first byte of a request to the end of its headers; 408.
+        body_timeout: for the whole request body; 408.
+        idle_timeout: between requests; the connection is closed.
+        write_timeout: how long a client may take nothing of a response; then it is cut. ``kubectl logs -f | less`` is
+            such a client, hence an hour.
+        write_buffer_bytes: of a response held for a client that is slower than the handler; also the size of one batch.
+        linger_timeout: after an answer that closes the connection while the client still sends: what it sends is thrown
+            away for so long, because closing at once would reset the connection and the answer with it.
+        close_timeout: for the clean-up of a streaming body when its client has gone, and for the peer's half of the TLS
+            goodbye.
+    """
+
+    max_connections: int = 512
+    max_header_bytes: int = 256 * 1024
+    max_body_bytes: int = 3 * 1024 * 1024
+    header_timeout: float = 30.0
+    body_timeout: float = 60.0
+    idle_timeout: float = 60.0
+    write_timeout: float = 3600.0
+    write_buffer_bytes: int = 64 * 1024
+    linger_timeout: float = 0.5
+    close_timeout: float = 5.0
+
+
+class ConnectionOwner(Protocol):
+    """What a connection needs of its server."""
+
+    @property
+    def limits(self) -> ServerLimits: ...
+
+    @property
+    def handler(self) -> Handler: ...
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is stopping: each answer is a connection's last."""
+        ...
+
+    def date(self) -> str:
+        """The ``Date`` header of now."""
+        ...
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
+
+    def idle(self, connection: HttpConnection) -> None: ...
+
+    def busy(self, connection: HttpConnection) -> None: ...
+
+    def closed(self, connection: HttpConnection) -> None: ...
+
+
+class _ClientGone(Exception):
+    """The client left, or was cut, while a response was being sent."""
+
+
+class HttpConnection(asyncio.Protocol):
+    """Serves one request after the other, each in a task; a pipelined one waits until the answer before it is sent."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self, owner: ConnectionOwner) -> None:
+        self._owner = owner
+        self._limits = owner.limits
+        self._loop = asyncio.get_running_loop()
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.max_header_bytes)
+        self._peer: PeerIdentity | None = None
+        self._remote = ""
+        self._task: asyncio.Task[None] | None = None
+        self._body: RequestBody | None = None  # of the request that is served or discarded
+        self._declared = 0  # its Content-Length
+        self._successor: asyncio.Protocol | None = None  # after an upgrade
+        self._reading = True
+        self._in_headers = False
+        self._streaming = False
+        self._discarded: int | None = None  # bytes of a body nobody wants, once its answer is sent
+        self._lingering = False
+        self._ahead = 0  # bytes of pipelined requests
+        self._paused = False
+        self._drain_waiter: asyncio.Future[None] | None = None
+        # One timer, moved lazily: a request that comes in one piece hardly touches it.
+        self._deadline: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    # Callbacks of the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(self._limits.write_buffer_bytes)
+        self._peer = peer_identity(transport.get_extra_info("peercert"))
+        address = transport.get_extra_info("peername")
+        self._remote = f"{address[0]}:{address[1]}" if address else ""
+        self._set_deadline(self._limits.header_timeout)
+        self._owner.idle(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._deadline = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        self._owner.closed(self)
+        if self._successor is not None:
+            self._successor.connection_lost(exc)
+
+    def eof_received(self) -> bool | None:
+        # The client will send nothing more: like Go's server we take it as leaving, so nobody follows a log for nobody.
+        return None if self._successor is None else self._successor.eof_received()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        if self._successor is not None:
+            self._successor.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._drain_waiter is not None and not self._drain_waiter.done():
+            self._drain_waiter.set_result(None)
+        if self._successor is not None:
+            self._successor.resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        if self._successor is not None:
+            self._successor.data_received(data)
+        elif not self._lingering and not self._transport.is_closing():
+            self._http.receive_data(data)
+            if self._task is not None and self._body is not None and self._body.complete:
+                self._hold_pipelined(len(data))
+            else:
+                self._advance()
+
+    def close_if_idle(self) -> None:
+        """Close between requests; a request under way is answered first (the owner is draining)."""
+        if self._task is None and self._successor is None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Cut the connection and cancel what it does."""
+        self._transport.abort()
+
+    # Reading
+
+    def _advance(self) -> None:
+        """Act on what h11 has received: a request's head, parts of its body."""
+        while True:
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError as error:
+                self._refuse(ProtocolError(str(error), status=error.error_status_hint))
+                return
+            if isinstance(event, h11.Request):
+                if not self._begin(event):
+                    return
+            elif isinstance(event, h11.Data):
+                if not self._take(event.data):
+                    return
+            elif isinstance(event, h11.EndOfMessage):
+                assert self._body is not None
+                self._body.finish()
+                if self._discarded is not None:
+                    self._end_cycle()
+                    return
+            else:  # NEED_DATA, PAUSED, ConnectionClosed
+                if self._body is None and not self._in_headers and self._http.trailing_data[0]:
+                    self._in_headers = True
+                    self._owner.busy(self)
+                    self._set_deadline(self._limits.header_timeout)
+                return
+
+    def _begin(self, event: h11.Request) -> bool:
+        self._in_headers = False
+        self._deadline = None
+        self._owner.busy(self)
+        self._body = RequestBody(self._limits.write_buffer_bytes)
+        try:
+            # h11 limits only what is incomplete.
+            if len(event.target) + sum(len(k) + len(v) + 4 for k, v in event.headers) > self._limits.max_header_bytes:
+                raise ProtocolError("the request's headers are too large", status=431)
+            request = Request(
+                event.method.decode("ascii"),
+                parse_target(event.target),
+                Headers(event.headers),
+                peer_certificate=self._peer,
+                remote=self._remote,
+                read_body=self._read_body,
+            )
+        except ProtocolError as error:
+            self._refuse(error)
+            return False
+        self._declared = int(request.headers.get("content-length", "0"))
+        self._task = self._owner.spawn(self._serve(request))
+        return True
+
+    def _take(self, data: bytes) -> bool:
+        assert self._body is not None
+        if self._discarded is None:
+            if not self._body.feed(bytes(data)):
+                self._pause_reading()
+            return True
+        self._discarded += len(data)
+        if self._discarded > self._limits.max_body_bytes:
+            self._transport.close()
+            return False
+        return True
+
+    def _hold_pipelined(self, size: int) -> None:
+        self._ahead += size
+        if self._ahead > self._limits.max_header_bytes:
+            if self._streaming:
+                # If we stopped reading, we could not see the client leave, and would follow a silent log for ever.
+                self._transport.abort()
+            else:
+                self._pause_reading()
+
+    async def _read_body(self, limit: int | None) -> bytes:
+        body = self._body
+        assert body is not None
+        return await body.read(
+            self._limits.max_body_bytes if limit is None else limit,
+            self._declared,
+            self._limits.body_timeout,
+            self._ask_for_body,
+        )
+
+    def _ask_for_body(self) -> None:
+        if self._http.they_are_waiting_for_100_continue:
+            self._write(self._http.send(h11.InformationalResponse(status_code=100, headers=[], reason=_reason(100))))
+        self._resume_reading()
+
+    def _pause_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if not self._reading and not self._transport.is_closing():
+            self._reading = True
+            self._transport.resume_reading()
+
+    # Serving
+
+    async def _serve(self, request: Request) -> None:
+        answered = False
+        try:
+            response = await self._answer(request)
+            await self._send(request, response)
+            answered = True
+        except _ClientGone:
+            pass
+        except Exception:
+            log.exception("sending a response failed", extra=_described(request))
+        finally:
+            self._task = None
+            if not answered:
+                self._transport.abort()
+        if answered and self._successor is None:
+            self._end_cycle()
+
+    async def _answer(self, request: Request) -> Response:
+        try:
+            response = await self._owner.handler(request)
+            if not isinstance(response, Response):
+                raise TypeError(f"the handler returned a {type(response).__name__}, not a Response")
+        except ProtocolError as error:
+            return text_response(error.status, f"{error}\n")
+        except Exception:
+            log.exception("a request failed", extra=_described(request))
+            return text_response(500, _INTERNAL_ERROR)
+        return response
+
+    async def _send(self, request: Request, response: Response) -> None:
+        body = response.body
+        try:
+            if response.upgrade is not None:
+                self._switch(response)
+                return
+            headers = [*response.headers, ("Date", self._owner.date())]
+            bodiless = request.method == "HEAD" or response.status in _NO_BODY
+            if isinstance(body, bytes) and response.status not in _NO_BODY:
+                headers.append(("Content-Length", str(len(body))))
+            # Whether a client that waits for "100 Continue" still sends its body after this answer cannot be known.
+            if self._owner.draining or self._http.they_are_waiting_for_100_continue:
+                headers.append(("Connection", "close"))
+            head = (
+                self._http.send(
+                    h11.Response(status_code=response.status, headers=headers, reason=_reason(response.status))
+                )
+                or b""
+            )
+            if bodiless:
+                self._write(head + (self._http.send(h11.EndOfMessage()) or b""))
+            elif isinstance(body, bytes):
+                await self._send_bytes(head, body)
+            else:
+                self._write(head)
+                self._streaming = True
+                await pump(body, self._write_chunk, self._drain, self._limits.write_buffer_bytes)
+                self._write(self._http.send(h11.EndOfMessage()))
+            await self._drain()
+        finally:
+            self._streaming = False
+            if not isinstance(body, bytes):
+                await close_iterator(body, self._limits.close_timeout)
+
+    async def _send_bytes(self, head: bytes, body: bytes) -> None:
+        if len(body) <= _SLICE:
+            parts = (head, self._http.send(h11.Data(data=body)), self._http.send(h11.EndOfMessage()))
+            self._write(b"".join(part for part in parts if part))
+            return
+        self._write(head)
+        for start in range(0, len(body), _SLICE):
+            self._write_chunk(body[start : start + _SLICE])
+            await self._drain()
+        self._write(self._http.send(h11.EndOfMessage()))
+
+    def _switch(self, response: Response) -> None:
+        assert response.upgrade is not None
+        self._write(
+            self._http.send(
+                h11.InformationalResponse(status_code=101, headers=list(response.headers), reason=_reason(101))
+            )
+        )
+        self._successor = response.upgrade(self._transport, self._http.trailing_data[0])
+        self._resume_reading()
+        if self._paused:
+            self._successor.pause_writing()
+
+    def _write(self, data: bytes | None) -> None:
+        if self._transport.is_closing():
+            raise _ClientGone
+        if data:
+            self._transport.write(data)
+
+    def _write_chunk(self, data: bytes) -> None:
+        if data:  # an empty chunk would end a chunked body
+            self._write(self._http.send(h11.Data(data=data)))
+
+    async def _drain(self) -> None:
+        while self._paused:
+            self._drain_waiter = self._loop.create_future()
+            try:
+                async with asyncio.timeout(self._limits.write_timeout):
+                    await self._drain_waiter
+            except TimeoutError:
+                raise _ClientGone from None
+            finally:
+                self._drain_waiter = None
+
+    # Between requests
+
+    def _end_cycle(self) -> None:
+        """The answer is sent: go on with the next request, or close."""
+        assert self._body is not None
+        if self._transport.is_closing():
+            return
+        states = {self._http.our_state, self._http.their_state}
+        if self._owner.draining or states & {h11.MUST_CLOSE, h11.CLOSED, h11.ERROR}:
+            if self._body.complete:
+                self._transport.close()
+            else:
+                self._linger()
+        elif not self._body.complete:
+            self._discarded = 0
+            self._set_deadline(self._limits.header_timeout)
+            self._resume_reading()
+            self._advance()
+        else:
+            self._http.start_next_cycle()
+            self._body = self._discarded = None
+            self._ahead = 0
+            self._set_deadline(self._limits.idle_timeout)
+            self._owner.idle(self)
+            self._resume_reading()
+            self._advance()
+
+    def _refuse(self, error: ProtocolError) -> None:
+        """What the client sent cannot be understood: say so if an answer can still be sent, and close."""
+        if self._task is not None:
+            # Its handler may be waiting for the body; after the answer h11's state closes the connection.
+            assert self._body is not None
+            self._body.fail(error)
+            self._pause_reading()
+            return
+        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            text = f"{error}\n".encode()
+            headers = [
+                ("Content-Type", "text/plain; charset=utf-8"),
+                ("Date", self._owner.date()),
+                ("Content-Length", str(len(text))),
+                ("Connection", "close"),
+            ]
+            head = h11.Response(status_code=error.status, headers=headers, reason=_reason(error.status))
+            events = (head, h11.Data(data=text), h11.EndOfMessage())
+            self._transport.write(b"".join(self._http.send(event) or b"" for event in events))
+        self._linger()
+
+    def _linger(self) -> None:
+        self._lingering = True
+        self._set_deadline(self._limits.linger_timeout)
+        self._resume_reading()
+
+    def _set_deadline(self, seconds: float) -> None:
+        self._deadline = deadline = self._loop.time() + seconds
+        if self._timer is None or self._timer.when() > deadline:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(deadline, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._deadline is None:
+            return
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._on_timer)
+        elif self._in_headers and not self._lingering:
+            self._refuse(ProtocolError("the request's headers did not come in time", status=408))
+        else:
+            self._transport.close()
+
+
+def _reason(status: int) -> bytes:
+    return _REASONS.get(status, b"")
+
+
+def _described(request: Request) -> dict[str, str]:
+    return {"method": request.method, "path": request.raw_path, "remote": request.remote}
