@@ -15,7 +15,7 @@ from email.utils import formatdate
 from typing import Any, Final
 
 from virtual_kubelet.errors import ConfigurationError
-from virtual_kubelet.server.http_connection import HttpConnection, ServerLimits
+from virtual_kubelet.server.http_connection import HttpConnection
 from virtual_kubelet.server.http_messages import (
     Handler,
     Headers,
@@ -23,9 +23,11 @@ from virtual_kubelet.server.http_messages import (
     QueryParameters,
     Request,
     Response,
+    ResponseBroken,
     UpgradeHandler,
     text_response,
 )
+from virtual_kubelet.server.limits import ServerLimits
 from virtual_kubelet.telemetry.logs import get_logger
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "QueryParameters",
     "Request",
     "Response",
+    "ResponseBroken",
     "ServerLimits",
     "UpgradeHandler",
     "text_response",

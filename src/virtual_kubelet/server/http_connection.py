@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 import h11
 
 from virtual_kubelet.errors import ProtocolError
+from virtual_kubelet.server.deadline import Deadline
 from virtual_kubelet.server.http_messages import (
     Handler,
     Headers,
     PeerIdentity,
     Request,
     Response,
+    ResponseBroken,
     parse_target,
     peer_identity,
     text_response,
 )
+from virtual_kubelet.server.limits import ServerLimits
 from virtual_kubelet.server.request_body import RequestBody
 from virtual_kubelet.server.streaming_body import close_iterator, pump
 from virtual_kubelet.telemetry.logs import get_logger
 
-__all__ = ["ConnectionOwner", "HttpConnection", "ServerLimits"]
+__all__ = ["ConnectionOwner", "HttpConnection"]
 
 log = get_logger(__name__)
 
@@ -34,39 +36,6 @@ _NO_BODY: Final = frozenset({204, 304})
 _INTERNAL_ERROR: Final = "Internal Error: the server failed to answer this request; its log says why.\n"
 #: Large bodies go out in slices of this size, so that a slow client does not cost a second copy.
 _SLICE: Final = 256 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class ServerLimits:
-    """What one server lets its clients use. Times in seconds.
-
-    Attributes:
-        max_connections: open connections, those still in their TLS handshake included. One more takes the place of the
-            one idle for longest; if none is idle it is closed unanswered. An idle TLS connection costs about 0.3 MB.
-        max_header_bytes: request line and headers; more is answered 431. ``kubectl exec`` has its command in there.
-        max_body_bytes: request body, unless the handler says otherwise; more is answered 413. The API server's limit.
-        header_timeout: for the TLS handshake, and from the first byte of a request to the end of its headers; 408.
-        body_timeout: for the whole request body; 408.
-        idle_timeout: between requests; the connection is closed.
-        write_timeout: how long a client may take nothing of a response; then it is cut. ``kubectl logs -f | less`` is
-            such a client, hence an hour.
-        write_buffer_bytes: of a response held for a client that is slower than the handler; also the size of one batch.
-        linger_timeout: after an answer that closes the connection while the client still sends: what it sends is thrown
-            away for so long, because closing at once would reset the connection and the answer with it.
-        close_timeout: for the clean-up of a streaming body when its client has gone, and for the peer's half of the TLS
-            goodbye.
-    """
-
-    max_connections: int = 512
-    max_header_bytes: int = 256 * 1024
-    max_body_bytes: int = 3 * 1024 * 1024
-    header_timeout: float = 30.0
-    body_timeout: float = 60.0
-    idle_timeout: float = 60.0
-    write_timeout: float = 3600.0
-    write_buffer_bytes: int = 64 * 1024
-    linger_timeout: float = 0.5
-    close_timeout: float = 5.0
 
 
 class ConnectionOwner(Protocol):
@@ -124,9 +93,7 @@ class HttpConnection(asyncio.Protocol):
         self._ahead = 0  # bytes of pipelined requests
         self._paused = False
         self._drain_waiter: asyncio.Future[None] | None = None
-        # One timer, moved lazily: a request that comes in one piece hardly touches it.
-        self._deadline: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = Deadline(self._loop, self._on_deadline)
 
     # Callbacks of the transport
 
@@ -137,13 +104,11 @@ class HttpConnection(asyncio.Protocol):
         self._peer = peer_identity(transport.get_extra_info("peercert"))
         address = transport.get_extra_info("peername")
         self._remote = f"{address[0]}:{address[1]}" if address else ""
-        self._set_deadline(self._limits.header_timeout)
+        self._deadline.set(self._limits.header_timeout)
         self._owner.idle(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._deadline = None
-        if self._timer is not None:
-            self._timer.cancel()
+        self._deadline.close()
         if self._task is not None:
             self._task.cancel()
         self._owner.closed(self)
@@ -211,12 +176,12 @@ class HttpConnection(asyncio.Protocol):
                 if self._body is None and not self._in_headers and self._http.trailing_data[0]:
                     self._in_headers = True
                     self._owner.busy(self)
-                    self._set_deadline(self._limits.header_timeout)
+                    self._deadline.set(self._limits.header_timeout)
                 return
 
     def _begin(self, event: h11.Request) -> bool:
         self._in_headers = False
-        self._deadline = None
+        self._deadline.clear()
         self._owner.busy(self)
         self._body = RequestBody(self._limits.write_buffer_bytes)
         try:
@@ -292,8 +257,8 @@ class HttpConnection(asyncio.Protocol):
             response = await self._answer(request)
             await self._send(request, response)
             answered = True
-        except _ClientGone:
-            pass
+        except (_ClientGone, ResponseBroken):
+            pass  # the connection is cut below
         except Exception:
             log.exception("sending a response failed", extra=_described(request))
         finally:
@@ -408,14 +373,14 @@ class HttpConnection(asyncio.Protocol):
                 self._linger()
         elif not self._body.complete:
             self._discarded = 0
-            self._set_deadline(self._limits.header_timeout)
+            self._deadline.set(self._limits.header_timeout)
             self._resume_reading()
             self._advance()
         else:
             self._http.start_next_cycle()
             self._body = self._discarded = None
             self._ahead = 0
-            self._set_deadline(self._limits.idle_timeout)
+            self._deadline.set(self._limits.idle_timeout)
             self._owner.idle(self)
             self._resume_reading()
             self._advance()
@@ -443,23 +408,11 @@ class HttpConnection(asyncio.Protocol):
 
     def _linger(self) -> None:
         self._lingering = True
-        self._set_deadline(self._limits.linger_timeout)
+        self._deadline.set(self._limits.linger_timeout)
         self._resume_reading()
 
-    def _set_deadline(self, seconds: float) -> None:
-        self._deadline = deadline = self._loop.time() + seconds
-        if self._timer is None or self._timer.when() > deadline:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._loop.call_at(deadline, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        if self._deadline is None:
-            return
-        if self._loop.time() < self._deadline:
-            self._timer = self._loop.call_at(self._deadline, self._on_timer)
-        elif self._in_headers and not self._lingering:
+    def _on_deadline(self) -> None:
+        if self._in_headers and not self._lingering:
             self._refuse(ProtocolError("the request's headers did not come in time", status=408))
         else:
             self._transport.close()

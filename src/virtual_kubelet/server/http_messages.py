@@ -20,6 +20,7 @@ __all__ = [
     "QueryParameters",
     "Request",
     "Response",
+    "ResponseBroken",
     "Target",
     "UpgradeHandler",
     "parse_target",
@@ -266,6 +267,13 @@ class Request:
     def __repr__(self) -> str:
         # Neither query (exec commands) nor headers (tokens) belong into a log.
         return f"<Request {self.method} {self.raw_path} from {self.remote}>"
+
+
+class ResponseBroken(Exception):
+    """Raised by a streaming body: cut the connection, so that the client knows the response is not whole.
+
+    Nothing is logged: whoever raises it has said what there is to say.
+    """
 
 
 #: Takes the connection over once ``101 Switching Protocols`` is written: given the transport and the bytes that came

@@ -57,7 +57,7 @@ class RequestBody:
             self._waiter.set_result(None)
 
     async def read(self, limit: int, declared: int, timeout: float, resume: Callable[[], None]) -> bytes:
-        """All of it, as ``Request.body`` says. ``resume`` makes the client send; ``declared`` is the Content-Length or 0."""
+        """All of it, as ``Request.body`` says. ``resume`` makes the client send; ``declared``: Content-Length or 0."""
         if max(self._received, declared) > limit:
             raise _too_large()
         self._limit = limit

@@ -1,0 +1,79 @@
+"""Reads a provider's log lines in a task of their own, a bounded amount ahead of whoever sends them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from virtual_kubelet.contracts.logs import LogLine
+from virtual_kubelet.server.streaming_body import close_iterator
+
+__all__ = ["LineReader"]
+
+
+class LineReader:
+    """The lines of one source, by the batch.
+
+    One task makes every step of the source and closes it, so a source may hold time-outs, task groups and context
+    variables across its yields. ``aclose`` must be called, also when reading failed.
+    """
+
+    def __init__(
+        self, lines: AsyncIterator[LogLine], *, ahead_bytes: int = 64 * 1024, close_timeout: float = 5.0
+    ) -> None:
+        """
+        Args:
+            lines: the source.
+            ahead_bytes: how much is read ahead of the consumer; then the source waits.
+            close_timeout: seconds that the source has for its clean-up.
+        """
+        self._lines = lines
+        self._ahead_bytes = ahead_bytes
+        self._close_timeout = close_timeout
+        self._buffer: list[LogLine] = []
+        self._size = 0
+        self._ended = False
+        self._filled = asyncio.Event()
+        self._taken = asyncio.Event()
+        self._task = asyncio.create_task(self._read())
+
+    async def batch(self, timeout: float | None = None) -> list[LogLine]:
+        """All lines that are there, at least one; empty at the end of the log.
+
+        Raises ``TimeoutError`` when there is none for ``timeout`` seconds (no line is lost by that), and what the
+        source raised, after its lines.
+        """
+        if not self._filled.is_set():
+            async with asyncio.timeout(timeout):
+                await self._filled.wait()
+        batch, self._buffer = self._buffer, []
+        self._size = 0
+        self._taken.set()
+        if not self._ended:
+            self._filled.clear()
+        elif not batch:
+            await self._task
+        return batch
+
+    async def aclose(self) -> None:
+        """Stop reading; returns when the source has been closed."""
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        if not self._task.cancelled():
+            self._task.exception()  # told to the consumer if it still listened
+
+    async def _read(self) -> None:
+        try:
+            try:
+                async for line in self._lines:
+                    self._buffer.append(line)
+                    self._size += len(line.data) + 1
+                    self._filled.set()
+                    if self._size > self._ahead_bytes:
+                        self._taken.clear()
+                        await self._taken.wait()
+            finally:
+                await close_iterator(self._lines, self._close_timeout)
+        finally:
+            self._ended = True
+            self._filled.set()

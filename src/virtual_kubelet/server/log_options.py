@@ -1,0 +1,171 @@
+"""Which lines of a container's log a caller wants, by the kubelet's rules, and how they are written. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from virtual_kubelet.contracts.logs import ContainerLogOptions, LogLine
+from virtual_kubelet.errors import ProtocolError
+from virtual_kubelet.objects.times import parse_time
+from virtual_kubelet.server.http_messages import QueryParameters
+
+__all__ = ["LogFilter", "format_log_time", "parse_log_query"]
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}\Z")
+_GREATEST: Final = 2**63 - 1
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_STREAMS: Final = ("All", "Stdout", "Stderr")
+
+
+def parse_log_query(query: QueryParameters, now: datetime) -> ContainerLogOptions:
+    """The options in a query, by the kubelet's rules (getContainerLogs, ValidatePodLogOptions, runtime's converters).
+
+    Unknown parameters do not count. Raises ``ProtocolError`` with the kubelet's texts: 400 for what cannot be decoded
+    or served, 422 for values that make no sense.
+    """
+    try:
+        tail = None if query.get("tail") == "all" else _integer(query, "tail" if query.get("tail") else "tailLines")
+        limit = _integer(query, "limitBytes")
+        seconds = _integer(query, "sinceSeconds")
+        since = _time(query, "sinceTime")
+    except ValueError:
+        raise ProtocolError('{"message": "Unable to decode query."}', status=400) from None
+    stream = query.get("stream", "All")
+    if (
+        (tail is not None and tail < 0)
+        or (limit is not None and limit < 1)
+        or (seconds is not None and (seconds < 1 or since is not None))
+        or stream not in _STREAMS
+        or (stream != "All" and tail is not None)
+    ):
+        raise ProtocolError('{"message": "Invalid request."}', status=422)
+    if stream != "All":
+        # Our lines do not say which of the two streams they came from; these are a kubelet's words where it cannot.
+        raise ProtocolError(
+            f'unable to return the given log stream: "{stream}". '
+            "Please enable PodLogsQuerySplitStreams feature gate in kubelet",
+            status=400,
+        )
+    if seconds is not None:
+        since = now - timedelta(seconds=min(seconds, int((now - _EPOCH).total_seconds())))
+    return ContainerLogOptions(
+        tail_lines=tail,
+        since=since,
+        limit_bytes=limit,
+        follow=_boolean(query, "follow"),
+        timestamps=_boolean(query, "timestamps"),
+        previous=_boolean(query, "previous"),
+    )
+
+
+def _integer(query: QueryParameters, name: str) -> int | None:
+    if name not in query:
+        return None
+    text = query.get(name)
+    if not _INTEGER.match(text):
+        raise ValueError(name)
+    number = int(text)
+    if not -_GREATEST - 1 <= number <= _GREATEST:
+        raise ValueError(name)
+    return number
+
+
+def _time(query: QueryParameters, name: str) -> datetime | None:
+    if name not in query:
+        return None
+    text = query.get(name)
+    # metav1.Time reads both as its zero value.
+    return _EPOCH if text in ("", "null") else parse_time(text)
+
+
+def _boolean(query: QueryParameters, name: str) -> bool:
+    """As apimachinery's converter: there, and neither ``false`` nor ``0``."""
+    return name in query and query.get(name).lower() not in ("false", "0")
+
+
+def format_log_time(time_ns: int) -> bytes:
+    """RFC 3339 with nine digits, in UTC: how the kubelet writes ``timestamps``."""
+    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
+    return b"%s.%09dZ" % ((_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S").encode(), nanoseconds)
+
+
+class LogFilter:
+    """Turns lines into the bytes that a caller gets: ``since``, the tail, timestamps, and the limit to the byte.
+
+    It does not matter which of the options the lines' source has applied already. Lines whose time is unknown (0) pass
+    ``since`` and get no timestamp.
+
+    A tail needs to know where the past ends. Without ``follow`` that is the end of the log. With it, a line written
+    since the request came (``started_ns``) ends it, and so does whoever feeds this, by ``end_past`` when the log has
+    been silent for a while.
+
+    Attributes:
+        in_past: lines are held back for the tail.
+        seen: at least one line has been fed.
+        done: the limit is reached; nothing more will come.
+    """
+
+    def __init__(self, options: ContainerLogOptions, *, started_ns: int, tail_bytes: int = 64 * 1024 * 1024) -> None:
+        """``tail_bytes`` is the most that a tail may hold in memory: of a larger one the oldest lines are left out."""
+        self.in_past = options.tail_lines is not None
+        self.seen = False
+        self.done = False
+        self._since_ns = 0 if options.since is None else _nanoseconds(options.since)
+        self._tail_lines = options.tail_lines or 0
+        self._tail_bytes = tail_bytes
+        self._tail: deque[LogLine] = deque()
+        self._held = 0
+        self._started_ns = started_ns if options.follow else 0
+        self._timestamps = options.timestamps
+        self._remaining = options.limit_bytes
+
+    def feed(self, lines: Iterable[LogLine]) -> bytes:
+        """What these lines give now."""
+        chosen: list[LogLine] = []
+        for line in lines:
+            self.seen = True
+            if 0 < line.time_ns < self._since_ns:
+                continue
+            if self.in_past:
+                if not self._started_ns or line.time_ns < self._started_ns:
+                    self._hold(line)
+                    continue
+                chosen.extend(self._release())
+            chosen.append(line)
+        return self._write(chosen)
+
+    def end_past(self) -> bytes:
+        """The past has been read, or the log has ended: the tail."""
+        return self._write(self._release())
+
+    def _hold(self, line: LogLine) -> None:
+        self._tail.append(line)
+        self._held += len(line.data)
+        while self._tail and (len(self._tail) > self._tail_lines or self._held > self._tail_bytes):
+            self._held -= len(self._tail.popleft().data)
+
+    def _release(self) -> list[LogLine]:
+        self.in_past = False
+        held = list(self._tail)
+        self._tail.clear()
+        return held
+
+    def _write(self, lines: list[LogLine]) -> bytes:
+        if self._timestamps:
+            parts = [b"%s %s" % (format_log_time(ns), data) if ns else data for ns, data in lines]
+        else:
+            parts = [line.data for line in lines]
+        text = b"".join(parts)
+        if self._remaining is not None:
+            text = text[: self._remaining]
+            self._remaining -= len(text)
+            self.done = self._remaining == 0
+        return text
+
+
+def _nanoseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
