@@ -1,0 +1,138 @@
+"""The node's HTTPS API in a cluster: who may call it is the API server's answer (TokenReview, SubjectAccessReview)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.contract.api_servers import ApiServer
+from tests.contract.commands import NodeProcess, running_node
+from tests.contract.scenarios import eventually, pod_on
+from virtual_kubelet.kube.client import ApiClient
+from virtual_kubelet.kube.resources import PODS, TOKEN_REQUESTS
+from virtual_kubelet.objects.authentication_v1 import TokenRequest, TokenRequestSpec
+
+WriteKubeconfig = Callable[[str], Path]
+
+
+@pytest.fixture
+async def node(
+    api_server: ApiServer, node_name: str, kubeconfig_file: WriteKubeconfig, tmp_path: Path
+) -> AsyncIterator[NodeProcess]:
+    """A mock node with a certificate of the cluster's CA, started with the node's own credentials."""
+    certificate, key = api_server.serving_certificate("127.0.0.1")
+    (tmp_path / "tls.crt").write_bytes(certificate)
+    (tmp_path / "tls.key").write_bytes(key)
+    path = kubeconfig_file(api_server.node_kubeconfig(node_name))
+    options = ["--provider", "mock", "--listen", "127.0.0.1:0", "--node-ip", "127.0.0.1"]
+    options += ["--tls-cert-file", str(tmp_path / "tls.crt"), "--tls-private-key-file", str(tmp_path / "tls.key")]
+    async with running_node(path, node_name, *options) as process:
+        yield process
+
+
+class Caller:
+    """Somebody who speaks HTTPS to the node."""
+
+    def __init__(self, url: str, context: ssl.SSLContext, token: str | None = None) -> None:
+        self.url, self.context = url, context
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    async def __call__(self, path: str, method: str = "GET") -> tuple[int, str]:
+        async with aiohttp.ClientSession() as session:
+            async with session.request(method, self.url + path, ssl=self.context, headers=self.headers) as answer:
+                return answer.status, await answer.text()
+
+
+def trusting(ca_certificate: bytes, kubeconfig: str | None, folder: Path) -> ssl.SSLContext:
+    """Trusts the cluster's CA; with a kubeconfig, shows its client certificate."""
+    context = ssl.create_default_context(cadata=ca_certificate.decode())
+    context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
+    if kubeconfig is not None:
+        user = json.loads(kubeconfig)["users"][0]["user"]
+        pem = folder / "client.pem"
+        pem.write_bytes(
+            base64.b64decode(user["client-certificate-data"]) + b"\n" + base64.b64decode(user["client-key-data"])
+        )
+        context.load_cert_chain(pem)
+    return context
+
+
+@pytest.fixture
+def administrator(api_server: ApiServer, node: NodeProcess, tmp_path: Path) -> Caller:
+    return Caller(node.url, trusting(api_server.ca_certificate, api_server.admin_kubeconfig(), tmp_path))
+
+
+@pytest.fixture
+def stranger(api_server: ApiServer, node: NodeProcess, tmp_path: Path) -> Caller:
+    return Caller(node.url, trusting(api_server.ca_certificate, None, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "path", ["/pods", "/runningpods/", "/healthz", "/metrics", "/containerLogs/a/b/c", "/exec/a/b/c"]
+)
+async def test_nobody_without_credentials_is_answered(stranger: Caller, path: str) -> None:
+    assert await stranger(path) == (401, "Unauthorized")
+
+
+async def test_a_token_the_cluster_does_not_know_is_refused(stranger: Caller) -> None:
+    stranger.headers = {"Authorization": "Bearer planted-nonsense"}
+    assert await stranger("/pods") == (401, "Unauthorized")
+
+
+async def test_a_token_without_rights_is_forbidden(stranger: Caller, admin: ApiClient, namespace: str) -> None:
+    request = TokenRequest(spec=TokenRequestSpec(audiences=[]))
+    answer = await admin.create(TOKEN_REQUESTS, request, namespace, name="default", subresource="token")
+    assert answer.status is not None
+    stranger.headers = {"Authorization": f"Bearer {answer.status.token}"}
+    status, text = await stranger("/pods")
+    assert status == 403
+    assert f"user=system:serviceaccount:{namespace}:default" in text
+    assert answer.status.token not in text
+
+
+async def test_an_administrators_certificate_opens_all(
+    administrator: Caller, admin: ApiClient, node_name: str, namespace: str
+) -> None:
+    await admin.create(PODS, pod_on(node_name, "p"), namespace)
+
+    async def running() -> bool:
+        return (await admin.get(PODS, "p", namespace)).status.phase == "Running"
+
+    await eventually(running)
+    assert await administrator("/healthz") == (200, "ok")
+    status, text = await administrator("/pods")
+    assert status == 200
+    assert [p["metadata"]["name"] for p in json.loads(text)["items"]] == ["p"]
+    status, text = await administrator("/runningpods/")
+    assert [p["metadata"]["name"] for p in json.loads(text)["items"]] == ["p"]
+    status, text = await administrator("/metrics")
+    assert status == 200
+    assert "virtual_kubelet_pods 1.0" in text
+    assert (await administrator(f"/containerLogs/{namespace}/p/main"))[0] == 200
+    status, text = await administrator(f"/containerLogs/{namespace}/p/other")
+    assert (status, text) == (404, 'container "other" not found in pod "p"')
+
+
+async def test_streams_that_come_later_say_so(
+    administrator: Caller, admin: ApiClient, node_name: str, namespace: str
+) -> None:
+    await admin.create(PODS, pod_on(node_name, "p"), namespace)
+
+    async def known() -> bool:
+        return "p" in (await administrator("/pods"))[1]
+
+    await eventually(known)
+    status, text = await administrator(f"/exec/{namespace}/p/main?command=id&output=1", "POST")
+    assert status == 501
+    assert "not" in text
+
+
+@pytest.mark.parametrize("path", ["/", "/nope", "/containerLogs/", "/containerLogs/%2e%2e/%2e%2e/etc", "//pods"])
+async def test_what_is_not_there_is_404(administrator: Caller, path: str) -> None:
+    assert (await administrator(path))[0] == 404
