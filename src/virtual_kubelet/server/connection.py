@@ -46,8 +46,9 @@ __all__ = [
 
 log = get_logger(__name__)
 
-#: The machine is short of something: accepting goes on after a second, as in asyncio's own server.
+#: The machine is short of something: accepting goes on after a pause, as in asyncio's own server.
 _SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_SHORTAGE_PAUSE: Final = 1.0
 _BACKLOG: Final = 512
 #: As Go's net/http: a client that vanished is noticed also behind a silent stream.
 _KEEP_ALIVE_SECONDS: Final = 15
@@ -85,10 +86,11 @@ class HttpServer:
         if self._runner is not None:
             raise RuntimeError("this server has been started already")
         self._listeners = await _listen(host, port)
+        addresses = [listener.getsockname()[:2] for listener in self._listeners]
         started = asyncio.get_running_loop().create_future()
         self._runner = asyncio.create_task(self._run(started), name="http server")
         await started
-        return [listener.getsockname()[:2] for listener in self._listeners]
+        return addresses
 
     async def wait(self) -> None:
         """Until the server has stopped. Raises what made it stop, if that was not ``aclose``."""
@@ -99,7 +101,8 @@ class HttpServer:
     async def aclose(self, grace: float = 5.0) -> None:
         """Stop: no new connections, idle ones closed, the others have ``grace`` seconds to finish, then are cut.
 
-        Returns when everything has ended. Cancelling it cuts at once.
+        Returns when everything has ended. Cancelling it cuts at once. What broke the server earlier is only logged:
+        ``wait`` raises it.
         """
         self.draining = True
         if self._runner is None:
@@ -121,8 +124,8 @@ class HttpServer:
             for connection in list(self._connections):
                 connection.abort()
             await asyncio.wait({self._runner})
-        if not self._runner.cancelled():
-            self._runner.result()
+        if not self._runner.cancelled() and (error := self._runner.exception()) is not None:
+            log.error("the server had broken down before it was stopped", exc_info=error)
 
     @property
     def connections(self) -> int:
@@ -154,7 +157,7 @@ class HttpServer:
                     if error.errno not in _SHORTAGE:
                         raise
                     log.error("cannot accept connections: %s", error.strerror)
-                    await asyncio.sleep(1)
+                    await asyncio.sleep(_SHORTAGE_PAUSE)
                     continue
                 if self._make_room():
                     self._greeting.add(self._group.create_task(self._greet(connection)))

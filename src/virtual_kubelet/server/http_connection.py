@@ -3,66 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Final
 
 import h11
 
 from virtual_kubelet.errors import ProtocolError
+from virtual_kubelet.server.connection_owner import ConnectionOwner
 from virtual_kubelet.server.deadline import Deadline
 from virtual_kubelet.server.http_messages import (
-    Handler,
     Headers,
     PeerIdentity,
     Request,
     Response,
     ResponseBroken,
+    UpgradeHandler,
     parse_target,
     peer_identity,
+    reason,
     text_response,
 )
-from virtual_kubelet.server.limits import ServerLimits
 from virtual_kubelet.server.request_body import RequestBody
 from virtual_kubelet.server.streaming_body import close_iterator, pump
 from virtual_kubelet.telemetry.logs import get_logger
 
-__all__ = ["ConnectionOwner", "HttpConnection"]
+__all__ = ["HttpConnection"]
 
 log = get_logger(__name__)
 
-_REASONS: Final = {int(status): status.phrase.encode() for status in HTTPStatus}
 _NO_BODY: Final = frozenset({204, 304})
 _INTERNAL_ERROR: Final = "Internal Error: the server failed to answer this request; its log says why.\n"
 #: Large bodies go out in slices of this size, so that a slow client does not cost a second copy.
 _SLICE: Final = 256 * 1024
-
-
-class ConnectionOwner(Protocol):
-    """What a connection needs of its server."""
-
-    @property
-    def limits(self) -> ServerLimits: ...
-
-    @property
-    def handler(self) -> Handler: ...
-
-    @property
-    def draining(self) -> bool:
-        """Whether the server is stopping: each answer is a connection's last."""
-        ...
-
-    def date(self) -> str:
-        """The ``Date`` header of now."""
-        ...
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
-
-    def idle(self, connection: HttpConnection) -> None: ...
-
-    def busy(self, connection: HttpConnection) -> None: ...
-
-    def closed(self, connection: HttpConnection) -> None: ...
 
 
 class _ClientGone(Exception):
@@ -185,6 +156,8 @@ class HttpConnection(asyncio.Protocol):
         self._owner.busy(self)
         self._body = RequestBody(self._limits.write_buffer_bytes)
         try:
+            if event.http_version not in (b"1.0", b"1.1"):
+                raise ProtocolError("only HTTP/1.0 and HTTP/1.1 are spoken here", status=505)
             # h11 limits only what is incomplete.
             if len(event.target) + sum(len(k) + len(v) + 4 for k, v in event.headers) > self._limits.max_header_bytes:
                 raise ProtocolError("the request's headers are too large", status=431)
@@ -236,7 +209,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _ask_for_body(self) -> None:
         if self._http.they_are_waiting_for_100_continue:
-            self._write(self._http.send(h11.InformationalResponse(status_code=100, headers=[], reason=_reason(100))))
+            self._write(self._http.send(h11.InformationalResponse(status_code=100, headers=[], reason=reason(100))))
         self._resume_reading()
 
     def _pause_reading(self) -> None:
@@ -254,8 +227,8 @@ class HttpConnection(asyncio.Protocol):
     async def _serve(self, request: Request) -> None:
         answered = False
         try:
-            response = await self._answer(request)
-            await self._send(request, response)
+            response, head = await self._answer(request)
+            await self._send(request, response, head)
             answered = True
         except (_ClientGone, ResponseBroken):
             pass  # the connection is cut below
@@ -268,38 +241,48 @@ class HttpConnection(asyncio.Protocol):
         if answered and self._successor is None:
             self._end_cycle()
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request) -> tuple[Response, h11.Response | h11.InformationalResponse]:
+        """What the handler says, and its head, which h11 has found fit to be sent."""
         try:
             response = await self._owner.handler(request)
             if not isinstance(response, Response):
                 raise TypeError(f"the handler returned a {type(response).__name__}, not a Response")
+            try:
+                return response, self._head(response)
+            except h11.LocalProtocolError:
+                if not isinstance(response.body, bytes):
+                    await close_iterator(response.body, self._limits.close_timeout)
+                raise
         except ProtocolError as error:
-            return text_response(error.status, f"{error}\n")
+            response = text_response(error.status, f"{error}\n")
         except Exception:
             log.exception("a request failed", extra=_described(request))
-            return text_response(500, _INTERNAL_ERROR)
-        return response
+            response = text_response(500, _INTERNAL_ERROR)
+        return response, self._head(response)
 
-    async def _send(self, request: Request, response: Response) -> None:
+    def _head(self, response: Response) -> h11.Response | h11.InformationalResponse:
+        status, body = response.status, response.body
+        if response.upgrade is not None:
+            return h11.InformationalResponse(status_code=101, headers=list(response.headers), reason=reason(101))
+        headers = [*response.headers, ("Date", self._owner.date())]
+        if isinstance(body, bytes) and status not in _NO_BODY:
+            headers.append(("Content-Length", str(len(body))))
+        # Whether a client that waits for "100 Continue" still sends its body after this answer cannot be known.
+        if self._owner.draining or self._http.they_are_waiting_for_100_continue:
+            headers.append(("Connection", "close"))
+        return h11.Response(status_code=status, headers=headers, reason=reason(status))
+
+    async def _send(
+        self, request: Request, response: Response, start: h11.Response | h11.InformationalResponse
+    ) -> None:
         body = response.body
         try:
+            head = self._http.send(start) or b""
             if response.upgrade is not None:
-                self._switch(response)
+                self._write(head)
+                self._switch(response.upgrade)
                 return
-            headers = [*response.headers, ("Date", self._owner.date())]
-            bodiless = request.method == "HEAD" or response.status in _NO_BODY
-            if isinstance(body, bytes) and response.status not in _NO_BODY:
-                headers.append(("Content-Length", str(len(body))))
-            # Whether a client that waits for "100 Continue" still sends its body after this answer cannot be known.
-            if self._owner.draining or self._http.they_are_waiting_for_100_continue:
-                headers.append(("Connection", "close"))
-            head = (
-                self._http.send(
-                    h11.Response(status_code=response.status, headers=headers, reason=_reason(response.status))
-                )
-                or b""
-            )
-            if bodiless:
+            if request.method == "HEAD" or response.status in _NO_BODY:
                 self._write(head + (self._http.send(h11.EndOfMessage()) or b""))
             elif isinstance(body, bytes):
                 await self._send_bytes(head, body)
@@ -325,14 +308,8 @@ class HttpConnection(asyncio.Protocol):
             await self._drain()
         self._write(self._http.send(h11.EndOfMessage()))
 
-    def _switch(self, response: Response) -> None:
-        assert response.upgrade is not None
-        self._write(
-            self._http.send(
-                h11.InformationalResponse(status_code=101, headers=list(response.headers), reason=_reason(101))
-            )
-        )
-        self._successor = response.upgrade(self._transport, self._http.trailing_data[0])
+    def _switch(self, upgrade: UpgradeHandler) -> None:
+        self._successor = upgrade(self._transport, self._http.trailing_data[0])
         self._resume_reading()
         if self._paused:
             self._successor.pause_writing()
@@ -401,7 +378,7 @@ class HttpConnection(asyncio.Protocol):
                 ("Content-Length", str(len(text))),
                 ("Connection", "close"),
             ]
-            head = h11.Response(status_code=error.status, headers=headers, reason=_reason(error.status))
+            head = h11.Response(status_code=error.status, headers=headers, reason=reason(error.status))
             events = (head, h11.Data(data=text), h11.EndOfMessage())
             self._transport.write(b"".join(self._http.send(event) or b"" for event in events))
         self._linger()
@@ -416,10 +393,6 @@ class HttpConnection(asyncio.Protocol):
             self._refuse(ProtocolError("the request's headers did not come in time", status=408))
         else:
             self._transport.close()
-
-
-def _reason(status: int) -> bytes:
-    return _REASONS.get(status, b"")
 
 
 def _described(request: Request) -> dict[str, str]:

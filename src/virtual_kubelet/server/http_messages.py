@@ -7,6 +7,7 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -25,6 +26,7 @@ __all__ = [
     "UpgradeHandler",
     "parse_target",
     "peer_identity",
+    "reason",
     "text_response",
 ]
 
@@ -302,6 +304,14 @@ class Response:
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
+
+
+_REASONS: Final = {int(status): status.phrase.encode() for status in HTTPStatus}
+
+
+def reason(status: int) -> bytes:
+    """The reason phrase of a status."""
+    return _REASONS.get(status, b"")
 
 
 def text_response(status: int, text: str, *headers: tuple[str, str]) -> Response:

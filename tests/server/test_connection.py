@@ -1,0 +1,239 @@
+"""The server: listening, limits on connections, stopping."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections.abc import AsyncIterator
+
+import pytest
+import trustme
+
+from tests.server.conftest import Serve
+from tests.server.raw_http_client import RawClient
+from virtual_kubelet.errors import ConfigurationError
+from virtual_kubelet.server import connection as connection_module
+from virtual_kubelet.server.connection import HttpServer, Request, Response, ServerLimits
+
+
+async def ok(request: Request) -> Response:
+    return Response(200, [], b"ok")
+
+
+async def until(condition: object) -> None:
+    """Let the loop run until ``condition()`` holds."""
+    assert callable(condition)
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.001)
+
+
+async def test_a_thousand_idle_connections_neither_fill_the_server_nor_shut_others_out(serve: Serve) -> None:
+    server, address = await serve(ok, limits=ServerLimits(max_connections=100))
+    loop = asyncio.get_running_loop()
+    held: list[socket.socket] = []
+    try:
+        for _ in range(1000):
+            one = socket.socket()
+            one.setblocking(False)
+            held.append(one)
+            await loop.sock_connect(one, address)
+            assert server.connections <= 100
+            if len(held) > 400:  # this process has its own limit of open files
+                held.pop(0).close()
+        async with await RawClient.open(address) as client:
+            assert (await client.ask("GET", "/")).status == 200
+    finally:
+        for one in held:
+            one.close()
+    await until(lambda: server.connections == 0)
+
+
+async def test_when_all_connections_are_busy_one_more_is_closed(serve: Serve) -> None:
+    release = asyncio.Event()
+
+    async def handler(request: Request) -> Response:
+        await release.wait()
+        return Response(200)
+
+    _, address = await serve(handler, limits=ServerLimits(max_connections=1))
+    async with await RawClient.open(address) as first:
+        first.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.sleep(0.05)
+        async with await RawClient.open(address) as second:
+            assert await second.ended() == b""
+        release.set()
+        assert (await first.answer()).status == 200
+        # The first is idle now: it gives way.
+        async with await RawClient.open(address) as third:
+            assert (await third.ask("GET", "/")).status == 200
+        assert await first.ended() == b""
+
+
+async def test_a_handshake_that_never_comes_is_counted_and_ended(serve: Serve, serving_context: ssl.SSLContext) -> None:
+    server, address = await serve(ok, context=serving_context, limits=ServerLimits(header_timeout=0.1))
+    async with await RawClient.open(address) as client:
+        await until(lambda: server.connections == 1)
+        assert await client.ended() == b""
+        await until(lambda: server.connections == 0)
+
+
+async def test_plain_http_on_the_tls_port_is_refused(
+    serve: Serve, serving_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    server, address = await serve(ok, context=serving_context)
+    async with await RawClient.open(address) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"200" not in await client.ended()
+    await until(lambda: server.connections == 0)
+    async with await RawClient.open(address, client_context) as client:
+        assert (await client.ask("GET", "/")).status == 200
+
+
+async def test_a_certificate_of_an_unknown_authority_ends_the_handshake(
+    serve: Serve, serving_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    context = ssl.create_default_context()
+    context.load_verify_locations(
+        cadata="".join(ssl.DER_cert_to_PEM_cert(der) for der in client_context.get_ca_certs(True))
+    )
+    trustme.CA().issue_cert("mallory.example", common_name="mallory").configure_cert(context)
+    server, address = await serve(ok, context=serving_context)
+    client = await RawClient.open(address, context)
+    try:
+        # In TLS 1.3 the client learns of it with its first read.
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert await client.ended() == b""
+    finally:
+        await client.aclose()
+    await until(lambda: server.connections == 0)
+
+
+async def test_stopping_closes_idle_connections_and_lets_requests_finish(serve: Serve) -> None:
+    release = asyncio.Event()
+
+    async def handler(request: Request) -> Response:
+        if request.path == "/slow":
+            await release.wait()
+        return Response(200)
+
+    server, address = await serve(handler)
+    async with await RawClient.open(address) as idle, await RawClient.open(address) as busy:
+        assert (await idle.ask("GET", "/")).status == 200
+        busy.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.sleep(0.01)
+        stopping = asyncio.create_task(server.aclose(grace=5))
+        assert await idle.ended() == b""
+        with pytest.raises(OSError):
+            await RawClient.open(address)
+        assert not stopping.done()
+        release.set()
+        answer = await busy.answer()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        await asyncio.wait_for(stopping, 5)
+    await server.wait()
+
+
+async def test_stopping_cuts_what_does_not_finish_in_time(serve: Serve) -> None:
+    closed = asyncio.Event()
+
+    async def handler(request: Request) -> Response:
+        async def body() -> AsyncIterator[bytes]:
+            try:
+                yield b"first"
+                await asyncio.Event().wait()
+            finally:
+                closed.set()
+
+        return Response(200, [], body())
+
+    server, address = await serve(handler)
+    async with await RawClient.open(address) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await client.head()
+        assert await client.chunk() == b"first"
+        await server.aclose(grace=0.05)
+        assert closed.is_set()
+        assert server.connections == 0
+        assert await client.ended() == b""
+
+
+async def test_stopping_twice_and_stopping_what_never_started_do_nothing(nothing_left: None) -> None:
+    server = HttpServer(ok, ssl_context=None)
+    await server.aclose()
+    server = HttpServer(ok, ssl_context=None)
+    await server.start("127.0.0.1", 0)
+    await server.aclose()
+    await server.aclose()
+
+
+async def test_a_server_starts_once(serve: Serve) -> None:
+    server, _ = await serve(ok)
+    with pytest.raises(RuntimeError, match="already"):
+        await server.start("127.0.0.1", 0)
+    with pytest.raises(RuntimeError, match="not been started"):
+        await HttpServer(ok, ssl_context=None).wait()
+
+
+async def test_a_name_listens_on_all_its_addresses_with_one_port(nothing_left: None) -> None:
+    server = HttpServer(ok, ssl_context=None)
+    addresses = await server.start("localhost", 0)
+    assert len({port for _, port in addresses}) == 1
+    for address in addresses:
+        async with await RawClient.open(address) as client:
+            assert (await client.ask("GET", "/")).status == 200
+    await server.aclose()
+
+
+async def test_no_name_listens_everywhere(nothing_left: None) -> None:
+    server = HttpServer(ok, ssl_context=None)
+    ((_, port),) = await server.start("", 0)
+    async with await RawClient.open(("127.0.0.1", port)) as client:
+        assert (await client.ask("GET", "/")).status == 200
+    await server.aclose()
+
+
+async def test_a_port_in_use_is_an_error_for_people(serve: Serve) -> None:
+    _, (host, port) = await serve(ok)
+    with pytest.raises(ConfigurationError, match=f"cannot listen on {host} port {port}") as caught:
+        await HttpServer(ok, ssl_context=None).start(host, port)
+    assert caught.value.hint
+    with pytest.raises(ConfigurationError, match=r"cannot listen on no-such-host\.invalid"):
+        await HttpServer(ok, ssl_context=None).start("no-such-host.invalid", 0)
+
+
+async def test_a_shortage_of_descriptors_is_survived(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connection_module, "_SHORTAGE_PAUSE", 0.01)
+    loop = asyncio.get_running_loop()
+    accept, failures = loop.sock_accept, [OSError(errno.EMFILE, "Too many open files"), ConnectionAbortedError()]
+
+    async def failing(listener: socket.socket) -> tuple[socket.socket, object]:
+        if failures:
+            raise failures.pop(0)
+        return await accept(listener)
+
+    monkeypatch.setattr(loop, "sock_accept", failing)
+    _, address = await serve(ok)
+    async with await RawClient.open(address) as client:
+        assert (await client.ask("GET", "/")).status == 200
+    assert "cannot accept connections: Too many open files" in caplog.text
+
+
+async def test_a_listener_that_breaks_surfaces(
+    nothing_left: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def failing(listener: socket.socket) -> tuple[socket.socket, object]:
+        raise OSError(errno.EINVAL, "broken")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_accept", failing)
+    server = HttpServer(ok, ssl_context=None)
+    await server.start("127.0.0.1", 0)
+    with pytest.raises(ExceptionGroup) as caught:
+        await server.wait()
+    assert caught.group_contains(OSError, match="broken")
+    await server.aclose()
+    assert "the server had broken down" in caplog.text
