@@ -110,7 +110,7 @@ class TokenAuthenticator:
         try:
             return await self._cache.get(key, lambda: self._review(token))
         except (ApiError, ApiConnectionError, TimeoutError) as error:
-            log.warning("cannot authenticate a caller: the token review failed: %s", error or type(error).__name__)
+            log.warning("cannot authenticate a caller: the token review failed: %s", str(error) or type(error).__name__)
             return None
 
     async def _review(self, token: str) -> tuple[User | None, float]:

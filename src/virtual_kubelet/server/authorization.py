@@ -137,7 +137,7 @@ class AccessReviewAuthorizer:
         try:
             return await self._cache.get(key, lambda: self._review(spec))
         except (ApiError, ApiConnectionError, TimeoutError) as error:
-            raise AuthorizationError(f"the access review failed: {error or type(error).__name__}") from error
+            raise AuthorizationError(f"the access review failed: {str(error) or type(error).__name__}") from error
 
     async def _review(self, spec: SubjectAccessReviewSpec) -> tuple[bool, float]:
         answer = await submit(
