@@ -1,0 +1,35 @@
+"""How to reach and convince an API server: URL, TLS, credentials, proxy."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+
+from virtual_kubelet.kube.credentials import Credentials
+
+__all__ = ["ClientConfig"]
+
+
+@dataclass(slots=True)
+class ClientConfig:
+    """What ``ApiClient`` needs. Made by ``kubeconfig``; secrets are inside ``credentials`` and never shown.
+
+    Attributes:
+        server: base URL, such as ``https://10.0.0.1:6443``.
+        ssl_context: None for plain HTTP.
+        credentials: what proves who we are.
+        certificate_authority: PEM of the cluster's CA, if the configuration names one.
+        tls_server_name: name to expect in the server's certificate instead of the URL's host.
+        proxy: URL of an HTTP proxy.
+        namespace: the context's default namespace.
+        source: where this comes from, for error messages.
+    """
+
+    server: str
+    ssl_context: ssl.SSLContext | None = field(repr=False)
+    credentials: Credentials
+    certificate_authority: bytes | None = field(default=None, repr=False)
+    tls_server_name: str | None = None
+    proxy: str | None = None
+    namespace: str = "default"
+    source: str = ""

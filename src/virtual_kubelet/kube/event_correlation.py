@@ -1,0 +1,87 @@
+"""What becomes of an event: written, counted up on an earlier one, combined with similar ones, or dropped. Pure.
+
+The rules are client-go's (tools/record/events_cache.go): a token bucket an object against spam (25, one more each 300 s);
+more than 10 events within 600 s that differ only in their message become one; equal ones become a count.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeVar
+
+from virtual_kubelet.objects.core_v1 import ObjectReference
+
+__all__ = ["Correlated", "EventCorrelator"]
+
+V = TypeVar("V")
+
+_COMBINED: Final = "(combined from similar events): "
+
+
+class Correlated(NamedTuple):
+    """``key`` is equal for events that are counted together; ``message`` may have been marked as combined."""
+
+    key: tuple[str, ...]
+    message: str
+
+
+@dataclass(slots=True)
+class _Spam:
+    tokens: float
+    at: float
+
+
+@dataclass(slots=True)
+class _Similar:
+    messages: set[str]
+    at: float
+
+
+class EventCorrelator:
+    """Remembers what was said lately, for at most ``objects`` objects and kinds of event.
+
+    Args:
+        burst, refill: events an object may have at once, and seconds for one more.
+        similar, window: events that differ in their message only, and within how many seconds, before they are combined.
+        objects: bound on what is remembered, oldest forgotten first (client-go: 4096).
+    """
+
+    def __init__(
+        self, *, burst: int = 25, refill: float = 300.0, similar: int = 10, window: float = 600.0, objects: int = 4096
+    ) -> None:
+        self._burst, self._refill, self._similar, self._window, self._objects = burst, refill, similar, window, objects
+        self._spam: OrderedDict[tuple[str, ...], _Spam] = OrderedDict()
+        self._groups: OrderedDict[tuple[str, ...], _Similar] = OrderedDict()
+
+    def correlate(
+        self, involved: ObjectReference, event_type: str, reason: str, message: str, now: float
+    ) -> Correlated | None:
+        """What to write, or None if this object has had too many. ``now`` is monotonic seconds."""
+        subject = (involved.kind or "", involved.namespace or "", involved.name or "", involved.uid or "")
+        spam = self._spam.get(subject)
+        if spam is None:
+            spam = self._spam[subject] = _Spam(self._burst, now)
+        spam.tokens = min(self._burst, spam.tokens + (now - spam.at) / self._refill)
+        spam.at = now
+        _touch(self._spam, subject, self._objects)
+        if spam.tokens < 1:
+            return None
+        spam.tokens -= 1
+        group = (*subject, involved.field_path or "", event_type, reason)
+        similar = self._groups.get(group)
+        if similar is None or now - similar.at > self._window:
+            similar = self._groups[group] = _Similar(set(), now)
+        similar.at = now
+        _touch(self._groups, group, self._objects)
+        if len(similar.messages) <= self._similar:
+            similar.messages.add(message)
+        if len(similar.messages) > self._similar:
+            return Correlated(group, _COMBINED + message)
+        return Correlated((*group, message), message)
+
+
+def _touch(table: OrderedDict[tuple[str, ...], V], key: tuple[str, ...], size: int) -> None:
+    table.move_to_end(key)
+    if len(table) > size:
+        table.popitem(last=False)

@@ -1,0 +1,168 @@
+"""Credentials from an exec plugin: a program that prints an ExecCredential (client.authentication.k8s.io)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import ssl
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from virtual_kubelet.errors import KubeconfigError
+from virtual_kubelet.objects.times import parse_time
+
+__all__ = ["ExecPlugin", "ExecSpec"]
+
+_GROUP: Final = "client.authentication.k8s.io/"
+#: A credential that expires this soon is renewed before it is used.
+_MARGIN: Final = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class ExecSpec:
+    """A kubeconfig's ``exec`` section."""
+
+    command: str
+    arguments: tuple[str, ...]
+    environment: dict[str, str] = field(repr=False)
+    api_version: str
+    cluster: dict[str, Any] | None
+    interactive: bool
+    hint: str
+    source: str
+
+    @classmethod
+    def parse(
+        cls, section: Mapping[str, Any], folder: Path, cluster: Mapping[str, Any], ca: bytes | None, source: str
+    ) -> ExecSpec:
+        """Raises ``KubeconfigError`` if the section is malformed."""
+        command, version = str(section.get("command") or ""), str(section.get("apiVersion") or "")
+        if not command:
+            raise KubeconfigError(f"the exec plugin of {source} names no command")
+        if version not in (_GROUP + "v1", _GROUP + "v1beta1"):
+            raise KubeconfigError(
+                f"the exec plugin of {source} has the apiVersion {version!r}: v1 and v1beta1 are known"
+            )
+        info: dict[str, Any] | None = None
+        if section.get("provideClusterInfo"):
+            info = {"server": cluster.get("server")}
+            if ca is not None:
+                info["certificate-authority-data"] = base64.b64encode(ca).decode()
+            for key in ("tls-server-name", "insecure-skip-tls-verify", "proxy-url"):
+                if cluster.get(key):
+                    info[key] = cluster[key]
+            for extension in cluster.get("extensions") or ():
+                if extension.get("name") == "client.authentication.k8s.io/exec":
+                    info["config"] = extension.get("extension")
+        mode = section.get("interactiveMode", "IfAvailable")
+        if mode == "Always" and not sys.stdin.isatty():
+            raise KubeconfigError(f"the exec plugin of {source} wants a terminal, and there is none")
+        return cls(
+            # A path with a slash is relative to the kubeconfig; a bare name is looked up in PATH (client-go).
+            command=str(folder / command) if "/" in command else command,
+            arguments=tuple(str(a) for a in section.get("args") or ()),
+            environment={str(e["name"]): str(e.get("value", "")) for e in section.get("env") or ()},
+            api_version=version,
+            cluster=info,
+            interactive=mode != "Never" and sys.stdin.isatty(),
+            hint=str(section.get("installHint") or ""),
+            source=source,
+        )
+
+
+class ExecPlugin:
+    """Runs the plugin when there is no credential, when it expires and after a 401. What it prints is never shown.
+
+    Args:
+        context: where a client certificate that the plugin gives is put, for new connections.
+        time_limit: seconds the plugin may take.
+    """
+
+    def __init__(self, spec: ExecSpec, context: ssl.SSLContext | None, *, time_limit: float = 60.0) -> None:
+        self._spec = spec
+        self._context = context
+        self._time_limit = time_limit
+        self._header: str | None = None
+        self._valid = False
+        self._expires: datetime | None = None
+        self._lock = asyncio.Lock()
+
+    async def authorization(self) -> str | None:
+        if not self._current():
+            async with self._lock:  # one run for all who wait
+                if not self._current():
+                    await self._run()
+        return self._header
+
+    def reject(self) -> None:
+        self._valid = False
+
+    def _current(self) -> bool:
+        return self._valid and (self._expires is None or datetime.now(UTC) < self._expires - _MARGIN)
+
+    async def _run(self) -> None:
+        spec = self._spec
+        request: dict[str, Any] = {"interactive": spec.interactive}
+        if spec.cluster is not None:
+            request["cluster"] = spec.cluster
+        info = {"apiVersion": spec.api_version, "kind": "ExecCredential", "spec": request}
+        environment = {**os.environ, **spec.environment, "KUBERNETES_EXEC_INFO": json.dumps(info)}
+        try:
+            child = await asyncio.create_subprocess_exec(
+                spec.command,
+                *spec.arguments,
+                env=environment,
+                stdin=None if spec.interactive else asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+            )
+        except OSError as error:
+            raise KubeconfigError(
+                f"the exec plugin {spec.command!r} of {spec.source} cannot be run: {error.strerror}", hint=spec.hint
+            ) from None
+        try:
+            async with asyncio.timeout(self._time_limit):
+                output, _ = await child.communicate()
+        except TimeoutError:
+            raise KubeconfigError(
+                f"the exec plugin {spec.command!r} of {spec.source} did not end in {self._time_limit:g} s"
+            ) from None
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
+        if child.returncode != 0:
+            raise KubeconfigError(
+                f"the exec plugin {spec.command!r} of {spec.source} failed with exit code {child.returncode}",
+                hint=spec.hint,
+            )
+        await self._take(output)
+
+    async def _take(self, output: bytes) -> None:
+        from virtual_kubelet.kube.kubeconfig import load_client_certificate
+
+        name = f"the exec plugin {self._spec.command!r} of {self._spec.source}"
+        try:
+            credential = json.loads(output)
+            status = credential["status"]
+            version, token = credential.get("apiVersion"), status.get("token")
+            certificate, key = status.get("clientCertificateData"), status.get("clientKeyData")
+            expires = status.get("expirationTimestamp")
+            self._expires = parse_time(expires) if expires else None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise KubeconfigError(f"{name} did not print an ExecCredential") from None
+        if version != self._spec.api_version:
+            raise KubeconfigError(f"{name} answered with apiVersion {version!r} instead of {self._spec.api_version!r}")
+        if not token and not (certificate and key):
+            raise KubeconfigError(f"{name} gave neither a token nor a client certificate and key")
+        if certificate and key and self._context is not None:
+            await asyncio.to_thread(
+                load_client_certificate, self._context, certificate.encode(), key.encode(), self._spec.source
+            )
+        self._header = f"Bearer {token}" if token else None
+        self._valid = True
