@@ -60,13 +60,13 @@ def certified_context(authority: trustme.CA, client_authority: trustme.CA) -> ss
 @pytest.fixture
 async def nothing_left() -> AsyncIterator[None]:
     """No task and no file descriptor may outlive the test."""
-    gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     yield
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    gc.collect()
-    assert len(os.listdir("/proc/self/fd")) <= before
+    if len(os.listdir("/proc/self/fd")) > before:
+        gc.collect()  # takes longer than most tests: only when something is left in a cycle
+        assert len(os.listdir("/proc/self/fd")) <= before
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 from virtual_kubelet.contracts.logs import LogLine
 from virtual_kubelet.server.streaming_body import close_iterator
@@ -27,7 +28,7 @@ class LineReader:
             ahead_bytes: how much is read ahead of the consumer; then the source waits.
             close_timeout: seconds that the source has for its clean-up.
         """
-        self._lines = lines
+        self._lines: AsyncIterator[Any] = lines  # of a provider: what it yields is looked at
         self._ahead_bytes = ahead_bytes
         self._close_timeout = close_timeout
         self._buffer: list[LogLine] = []
@@ -66,6 +67,8 @@ class LineReader:
         try:
             try:
                 async for line in self._lines:
+                    if not isinstance(line, LogLine) or not isinstance(line.data, bytes):
+                        raise TypeError(f"the provider gave a {type(line).__name__} for a LogLine of bytes")
                     self._buffer.append(line)
                     self._size += len(line.data) + 1
                     self._filled.set()
