@@ -267,6 +267,36 @@ async def test_malformed_http_is_refused_and_the_connection_closed(serve: Serve,
         assert await client.ended() == b""
 
 
+async def test_a_refused_head_has_no_body(serve: Serve) -> None:
+    _, address = await serve(ignore, limits=ServerLimits(linger_timeout=0.01))
+    async with await RawClient.open(address) as client:
+        assert (await client.ask("HEAD", "/a/../b")).status == 400
+        assert await client.ended() == b""
+
+
+async def test_connect_is_refused_by_whoever_has_no_use_for_it(serve: Serve) -> None:
+    async def handler(request: Request) -> Response:
+        return Response(200 if request.path == "/yes" else 405)
+
+    _, address = await serve(handler)
+    async with await RawClient.open(address) as client:
+        assert (await client.ask("CONNECT", "/no")).status == 405
+        assert (await client.ask("GET", "/no")).status == 405
+        # A handler that accepts a tunnel without a way to serve it loses its connection, no more.
+        client.send(b"CONNECT /yes HTTP/1.1\r\nHost: x\r\n\r\n")
+        await client.ended()
+    async with await RawClient.open(address) as client:
+        assert (await client.ask("GET", "/yes")).status == 200
+
+
+async def test_a_body_in_very_many_chunks_is_put_together(serve: Serve) -> None:
+    _, address = await serve(echo)
+    async with await RawClient.open(address) as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.send(b"1\r\nx\r\n" * 5000 + b"0\r\n\r\n")
+        assert (await client.answer()).body == b"x" * 5000
+
+
 async def test_an_unknown_method_gets_to_the_handler(serve: Serve) -> None:
     async def handler(request: Request) -> Response:
         return Response(200, [], request.method.encode())

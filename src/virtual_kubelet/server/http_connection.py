@@ -170,7 +170,7 @@ class HttpConnection(asyncio.Protocol):
                 read_body=self._read_body,
             )
         except ProtocolError as error:
-            self._refuse(error)
+            self._refuse(error, bodiless=event.method == b"HEAD")
             return False
         self._declared = int(request.headers.get("content-length", "0"))
         self._task = self._owner.spawn(self._serve(request))
@@ -179,7 +179,7 @@ class HttpConnection(asyncio.Protocol):
     def _take(self, data: bytes) -> bool:
         assert self._body is not None
         if self._discarded is None:
-            if not self._body.feed(bytes(data)):
+            if not self._body.feed(data):
                 self._pause_reading()
             return True
         self._discarded += len(data)
@@ -208,7 +208,7 @@ class HttpConnection(asyncio.Protocol):
         )
 
     def _ask_for_body(self) -> None:
-        if self._http.they_are_waiting_for_100_continue:
+        if self._http.they_are_waiting_for_100_continue and not self._transport.is_closing():
             self._write(self._http.send(h11.InformationalResponse(status_code=100, headers=[], reason=reason(100))))
         self._resume_reading()
 
@@ -225,21 +225,22 @@ class HttpConnection(asyncio.Protocol):
     # Serving
 
     async def _serve(self, request: Request) -> None:
-        answered = False
+        served = False
         try:
             response, head = await self._answer(request)
             await self._send(request, response, head)
-            answered = True
+            self._task = None
+            if self._successor is None:
+                self._end_cycle()
+            served = True
         except (_ClientGone, ResponseBroken):
             pass  # the connection is cut below
         except Exception:
-            log.exception("sending a response failed", extra=_described(request))
+            log.exception("sending a response failed", extra=request.log_fields)
         finally:
-            self._task = None
-            if not answered:
+            if not served:
+                self._task = None
                 self._transport.abort()
-        if answered and self._successor is None:
-            self._end_cycle()
 
     async def _answer(self, request: Request) -> tuple[Response, h11.Response | h11.InformationalResponse]:
         """What the handler says, and its head, which h11 has found fit to be sent."""
@@ -256,7 +257,7 @@ class HttpConnection(asyncio.Protocol):
         except ProtocolError as error:
             response = text_response(error.status, f"{error}\n")
         except Exception:
-            log.exception("a request failed", extra=_described(request))
+            log.exception("a request failed", extra=request.log_fields)
             response = text_response(500, _INTERNAL_ERROR)
         return response, self._head(response)
 
@@ -362,7 +363,7 @@ class HttpConnection(asyncio.Protocol):
             self._resume_reading()
             self._advance()
 
-    def _refuse(self, error: ProtocolError) -> None:
+    def _refuse(self, error: ProtocolError, *, bodiless: bool = False) -> None:
         """What the client sent cannot be understood: say so if an answer can still be sent, and close."""
         if self._task is not None:
             # Its handler may be waiting for the body; after the answer h11's state closes the connection.
@@ -379,7 +380,7 @@ class HttpConnection(asyncio.Protocol):
                 ("Connection", "close"),
             ]
             head = h11.Response(status_code=error.status, headers=headers, reason=reason(error.status))
-            events = (head, h11.Data(data=text), h11.EndOfMessage())
+            events = (head, h11.EndOfMessage()) if bodiless else (head, h11.Data(data=text), h11.EndOfMessage())
             self._transport.write(b"".join(self._http.send(event) or b"" for event in events))
         self._linger()
 
@@ -393,7 +394,3 @@ class HttpConnection(asyncio.Protocol):
             self._refuse(ProtocolError("the request's headers did not come in time", status=408))
         else:
             self._transport.close()
-
-
-def _described(request: Request) -> dict[str, str]:
-    return {"method": request.method, "path": request.raw_path, "remote": request.remote}

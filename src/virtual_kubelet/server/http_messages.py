@@ -255,6 +255,11 @@ class Request:
             self._query = QueryParameters(self.raw_query)
         return self._query
 
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """What a log line may say of this request: neither the query (commands) nor headers (tokens)."""
+        return {"method": self.method, "path": self.raw_path, "remote": self.remote}
+
     async def body(self, limit: int | None = None) -> bytes:
         """The whole body; again the same on a second call.
 

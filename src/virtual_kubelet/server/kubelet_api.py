@@ -133,8 +133,7 @@ class KubeletServer:
         except UnsupportedError as error:
             response = text_response(501, str(error))
         except Exception:
-            # The path names a pod; the query may hold a command, the headers a token.
-            log.exception("a request failed", extra={"method": request.method, "path": request.path})
+            log.exception("a request failed", extra=request.log_fields)
             response = text_response(500, _INTERNAL_ERROR)
         self.metrics.server_requests.labels(
             method_label(request.method), match.name if match else "other", str(response.status)

@@ -29,7 +29,7 @@ class ServerLimits:
     """
 
     max_connections: int = 512
-    max_header_bytes: int = 256 * 1024
+    max_header_bytes: int = 128 * 1024
     max_body_bytes: int = 3 * 1024 * 1024
     header_timeout: float = 30.0
     body_timeout: float = 60.0

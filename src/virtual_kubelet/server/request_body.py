@@ -17,12 +17,11 @@ class RequestBody:
     cannot fill our memory.
     """
 
-    __slots__ = ("_ahead", "_chunks", "_error", "_limit", "_received", "_waiter", "complete")
+    __slots__ = ("_ahead", "_data", "_error", "_limit", "_waiter", "complete")
 
     def __init__(self, ahead: int) -> None:
         self._ahead = ahead
-        self._chunks: list[bytes] = []
-        self._received = 0
+        self._data = bytearray()  # one buffer: a list of one-byte chunks would take forty times the memory
         self._limit: int | None = None
         self._error: ProtocolError | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -31,15 +30,14 @@ class RequestBody:
 
     def feed(self, data: bytes) -> bool:
         """Take a chunk; False: enough for now, stop reading."""
-        self._received += len(data)
+        if self._error is not None:
+            return False
+        self._data += data
         if self._limit is None:
-            self._chunks.append(data)
-            return self._received <= self._ahead
-        if self._received > self._limit:
-            self._chunks.clear()
+            return len(self._data) <= self._ahead
+        if len(self._data) > self._limit:
             self.fail(_too_large())
             return False
-        self._chunks.append(data)
         return True
 
     def finish(self) -> None:
@@ -50,6 +48,7 @@ class RequestBody:
     def fail(self, error: ProtocolError) -> None:
         """The framing is broken, or the body too large: readers get ``error``."""
         self._error = self._error or error
+        self._data.clear()
         self._wake()
 
     def _wake(self) -> None:
@@ -58,7 +57,7 @@ class RequestBody:
 
     async def read(self, limit: int, declared: int, timeout: float, resume: Callable[[], None]) -> bytes:
         """All of it, as ``Request.body`` says. ``resume`` makes the client send; ``declared``: Content-Length or 0."""
-        if max(self._received, declared) > limit:
+        if max(len(self._data), declared) > limit:
             raise _too_large()
         self._limit = limit
         if not self.complete and self._error is None:
@@ -68,14 +67,12 @@ class RequestBody:
                 async with asyncio.timeout(timeout):
                     await self._waiter
             except TimeoutError:
-                self._error = ProtocolError("the request's body did not come in time", status=408)
+                self.fail(ProtocolError("the request's body did not come in time", status=408))
             finally:
                 self._waiter = None
         if self._error is not None:
             raise self._error
-        if len(self._chunks) != 1:
-            self._chunks = [b"".join(self._chunks)]
-        return self._chunks[0]
+        return bytes(self._data)
 
 
 def _too_large() -> ProtocolError:
