@@ -51,7 +51,7 @@ async def test_a_thousand_idle_connections_neither_fill_the_server_nor_shut_othe
     await until(lambda: server.connections == 0)
 
 
-async def test_when_all_connections_are_busy_one_more_is_closed(serve: Serve) -> None:
+async def test_when_all_connections_are_busy_one_more_is_closed(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     release = asyncio.Event()
 
     async def handler(request: Request) -> Response:
@@ -62,8 +62,10 @@ async def test_when_all_connections_are_busy_one_more_is_closed(serve: Serve) ->
     async with await RawClient.open(address) as first:
         first.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         await asyncio.sleep(0.05)
-        async with await RawClient.open(address) as second:
-            assert await second.ended() == b""
+        for _ in range(2):
+            async with await RawClient.open(address) as second:
+                assert await second.ended() == b""
+        assert caplog.text.count("connections refused") == 1
         release.set()
         assert (await first.answer()).status == 200
         # The first is idle now: it gives way.
@@ -158,6 +160,33 @@ async def test_stopping_cuts_what_does_not_finish_in_time(serve: Serve) -> None:
         assert closed.is_set()
         assert server.connections == 0
         assert await client.ended() == b""
+
+
+async def test_a_handler_that_ignores_its_cancellation_does_not_hold_up_the_stop(
+    nothing_left: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    started, release, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def handler(request: Request) -> Response:
+        started.set()
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+        ended.set()
+        return Response(200)
+
+    server = HttpServer(handler, ssl_context=None, limits=ServerLimits(close_timeout=0.05))
+    (address,) = await server.start("127.0.0.1", 0)
+    async with await RawClient.open(address) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await started.wait()
+        await server.aclose(grace=0)
+    assert "go on; leaving them behind" in caplog.text
+    release.set()
+    await ended.wait()
+    await server.wait()
 
 
 async def test_stopping_twice_and_stopping_what_never_started_do_nothing(nothing_left: None) -> None:

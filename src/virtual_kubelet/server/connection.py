@@ -49,6 +49,10 @@ log = get_logger(__name__)
 #: The machine is short of something: accepting goes on after a pause, as in asyncio's own server.
 _SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _SHORTAGE_PAUSE: Final = 1.0
+#: Clean-ups of one request come one inside the other: of its body, and of what that reads from.
+_CLEAN_UPS: Final = 2
+#: Refused connections are logged once in so many seconds: a flood must not fill the log, too.
+_REFUSAL_LOG_SECONDS: Final = 60.0
 _BACKLOG: Final = 512
 #: As Go's net/http: a client that vanished is noticed also behind a silent stream.
 _KEEP_ALIVE_SECONDS: Final = 15
@@ -77,6 +81,8 @@ class HttpServer:
         self._group: asyncio.TaskGroup | None = None
         self._empty: asyncio.Future[None] | None = None
         self._date = (0, "")
+        self._refused = 0
+        self._next_refusal_log = 0.0
 
     async def start(self, host: str, port: int) -> list[tuple[str, int]]:
         """Listen on all addresses of ``host`` (empty: all of this machine, IPv6 and IPv4). Returns the addresses.
@@ -101,8 +107,8 @@ class HttpServer:
     async def aclose(self, grace: float = 5.0) -> None:
         """Stop: no new connections, idle ones closed, the others have ``grace`` seconds to finish, then are cut.
 
-        Returns when everything has ended. Cancelling it cuts at once. What broke the server earlier is only logged:
-        ``wait`` raises it.
+        Returns when everything has ended, or would not end (logged). Cancelling it cuts at once. What broke the server
+        earlier is only logged: ``wait`` raises it.
         """
         self.draining = True
         if self._runner is None:
@@ -123,8 +129,10 @@ class HttpServer:
                 greeting.cancel()
             for connection in list(self._connections):
                 connection.abort()
-            await asyncio.wait({self._runner})
-        if not self._runner.cancelled() and (error := self._runner.exception()) is not None:
+            await asyncio.wait({self._runner}, timeout=_CLEAN_UPS * self.limits.close_timeout)
+        if not self._runner.done():
+            log.error("requests that were cancelled go on; leaving them behind")
+        elif not self._runner.cancelled() and (error := self._runner.exception()) is not None:
             log.error("the server had broken down before it was stopped", exc_info=error)
 
     @property
@@ -162,10 +170,18 @@ class HttpServer:
                 if self._make_room():
                     self._greeting.add(self._group.create_task(self._greet(connection)))
                 else:
-                    log.warning("connection refused: %d are open and none is idle", self.connections)
                     connection.close()
+                    self._log_refusal()
         finally:
             listener.close()
+
+    def _log_refusal(self) -> None:
+        self._refused += 1
+        now = asyncio.get_running_loop().time()
+        if now >= self._next_refusal_log:
+            log.warning("%d connections refused: %d are open and none is idle", self._refused, self.connections)
+            self._refused = 0
+            self._next_refusal_log = now + _REFUSAL_LOG_SECONDS
 
     def _make_room(self) -> bool:
         if self.connections < self.limits.max_connections:

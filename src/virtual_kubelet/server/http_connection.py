@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Final, cast
 
 import h11
 
@@ -69,8 +69,7 @@ class HttpConnection(asyncio.Protocol):
     # Callbacks of the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
         transport.set_write_buffer_limits(self._limits.write_buffer_bytes)
         self._peer = peer_identity(transport.get_extra_info("peercert"))
         address = transport.get_extra_info("peername")
