@@ -1,0 +1,1 @@
+"""PodSpec to a concrete environment: pure."""
