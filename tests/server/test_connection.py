@@ -52,16 +52,17 @@ async def test_a_thousand_idle_connections_neither_fill_the_server_nor_shut_othe
 
 
 async def test_when_all_connections_are_busy_one_more_is_closed(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    release = asyncio.Event()
+    started, release = asyncio.Event(), asyncio.Event()
 
     async def handler(request: Request) -> Response:
+        started.set()
         await release.wait()
         return Response(200)
 
     _, address = await serve(handler, limits=ServerLimits(max_connections=1))
     async with await RawClient.open(address) as first:
         first.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        await asyncio.sleep(0.05)
+        await started.wait()
         for _ in range(2):
             async with await RawClient.open(address) as second:
                 assert await second.ended() == b""
@@ -114,10 +115,11 @@ async def test_a_certificate_of_an_unknown_authority_ends_the_handshake(
 
 
 async def test_stopping_closes_idle_connections_and_lets_requests_finish(serve: Serve) -> None:
-    release = asyncio.Event()
+    started, release = asyncio.Event(), asyncio.Event()
 
     async def handler(request: Request) -> Response:
         if request.path == "/slow":
+            started.set()
             await release.wait()
         return Response(200)
 
@@ -125,7 +127,7 @@ async def test_stopping_closes_idle_connections_and_lets_requests_finish(serve: 
     async with await RawClient.open(address) as idle, await RawClient.open(address) as busy:
         assert (await idle.ask("GET", "/")).status == 200
         busy.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
-        await asyncio.sleep(0.01)
+        await started.wait()
         stopping = asyncio.create_task(server.aclose(grace=5))
         assert await idle.ended() == b""
         with pytest.raises(OSError):

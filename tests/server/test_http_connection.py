@@ -315,7 +315,7 @@ async def test_http_1_0_is_answered_and_closed(serve: Serve) -> None:
 
 
 async def test_headers_that_trickle_in_are_cut_off_with_408(serve: Serve) -> None:
-    _, address = await serve(ignore, limits=ServerLimits(header_timeout=0.1, idle_timeout=30, linger_timeout=0.01))
+    _, address = await serve(ignore, limits=ServerLimits(header_timeout=0.3, idle_timeout=30, linger_timeout=0.01))
     async with await RawClient.open(address) as client:
         # On a connection that has served before, too.
         assert (await client.ask("GET", "/")).status == 200
@@ -348,10 +348,10 @@ async def test_an_idle_connection_is_closed(serve: Serve) -> None:
 
 async def test_a_slow_handler_is_no_idle_connection(serve: Serve) -> None:
     async def handler(request: Request) -> Response:
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.4)
         return Response(200)
 
-    _, address = await serve(handler, limits=ServerLimits(idle_timeout=0.05, header_timeout=0.05))
+    _, address = await serve(handler, limits=ServerLimits(idle_timeout=0.05, header_timeout=0.3))
     async with await RawClient.open(address) as client:
         assert (await client.ask("GET", "/")).status == 200
 
@@ -470,11 +470,12 @@ async def test_an_http_1_0_client_gets_a_stream_that_ends_with_the_connection(se
 async def test_a_client_that_reads_nothing_makes_the_stream_wait(
     serve: Serve, serving_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
-    produced = 0
+    produced, started = 0, asyncio.Event()
 
     async def handler(request: Request) -> Response:
         async def body() -> AsyncIterator[bytes]:
             nonlocal produced
+            started.set()
             while True:
                 produced += 10_000
                 yield b"x" * 10_000
@@ -485,6 +486,7 @@ async def test_a_client_that_reads_nothing_makes_the_stream_wait(
     async with await RawClient.open(address, client_context) as client:
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await started.wait()
         last = -1
         while produced != last:
             last = produced

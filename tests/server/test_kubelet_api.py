@@ -546,7 +546,8 @@ async def test_a_past_that_comes_slowly_is_still_a_tail(make: Make) -> None:
         await asyncio.sleep(0.1)
         yield LogLine(2, b"later\n")
 
-    assert await logs(make(LoggingProvider(read)), "follow=true&tailLines=2") == (200, "98\n99\nlater\n")
+    server = make(LoggingProvider(read), log_limits=replace(QUICK, settle_empty=30))
+    assert await logs(server, "follow=true&tailLines=2") == (200, "98\n99\nlater\n")
 
 
 async def test_a_lagging_clock_of_the_backend_hides_no_new_line_for_long(make: Make) -> None:
