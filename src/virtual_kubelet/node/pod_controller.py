@@ -1,0 +1,184 @@
+"""The PodController: watches the pods bound to this node and makes the provider's reality match them.
+
+    informer ──▶ records (one a UID) ──▶ workers ──▶ provider
+                      ▲                                 │
+    API  ◀── status writer ◀────── statuses ◀───────────┘
+
+Level-triggered: events only put a record into the queue; a worker asks ``pod_decision.decide`` what is to be done now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from virtual_kubelet.clock import Clock, SystemClock
+from virtual_kubelet.contracts.pods import PodKey, PodLifecycleHandler, PodNotifier
+from virtual_kubelet.kube.client import ApiClient
+from virtual_kubelet.kube.events import EventRecorder
+from virtual_kubelet.kube.informer import Informer
+from virtual_kubelet.kube.references import ReferenceCache
+from virtual_kubelet.kube.resources import PODS
+from virtual_kubelet.node.cached_pod import CachedPod
+from virtual_kubelet.node.orphans import OrphanSweeper
+from virtual_kubelet.node.pod_polling import PodPoller
+from virtual_kubelet.node.pod_records import PodRecords
+from virtual_kubelet.node.pod_worker import PodWorker
+from virtual_kubelet.node.status_writer import StatusWriter
+from virtual_kubelet.objects.core_v1 import Pod
+from virtual_kubelet.telemetry.logs import bind, get_logger
+from virtual_kubelet.telemetry.metrics import Metrics
+
+__all__ = ["PodController", "PodControllerConfig"]
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class PodControllerConfig:
+    """What a PodController needs, and its limits.
+
+    Attributes:
+        client: with the node's identity.
+        node_name: pods with this ``spec.nodeName`` are ours.
+        provider: runs them.
+        event_recorder, references: made by the controller where None.
+        pod_event_filter: false for pods to leave alone.
+        skip_downward_api_resolution: give the provider ``env`` and ``envFrom`` as they are.
+        workers: pods that may be with the provider at once.
+        status_writers: status patches and final deletions under way at once.
+        provider_call_timeout: seconds one call to the provider may take; then it is cancelled, and tried again.
+        poll_interval: seconds between status rounds, for a provider that does not notify.
+        orphan_interval: seconds between sweeps for pods that only the provider knows.
+        retry_initial, retry_cap: seconds of back-off after a failure: doubling, with jitter, for ever.
+        early_statuses: statuses kept for pods not known yet; the oldest give way.
+        host_ips: the node's addresses, for ``status.hostIP(s)``.
+        allocatable: the node's, for ``resourceFieldRef`` without a limit.
+        api_server: host and port that pods shall find in ``KUBERNETES_SERVICE_HOST`` and ``_PORT``.
+    """
+
+    client: ApiClient
+    node_name: str
+    provider: PodLifecycleHandler
+    event_recorder: EventRecorder | None = None
+    references: ReferenceCache | None = None
+    pod_event_filter: Callable[[Pod], bool] | None = None
+    skip_downward_api_resolution: bool = False
+    workers: int = 10
+    status_writers: int = 24
+    provider_call_timeout: float = 900.0
+    poll_interval: float = 5.0
+    orphan_interval: float = 600.0
+    retry_initial: float = 1.0
+    retry_cap: float = 300.0
+    early_statuses: int = 10_000
+    host_ips: Sequence[str] = ()
+    allocatable: Callable[[], Mapping[str, str]] = field(default=dict)
+    api_server: tuple[str, int] | None = None
+    metrics: Metrics = field(default_factory=Metrics)
+    clock: Clock = field(default_factory=SystemClock)
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "status_writers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        for name in ("provider_call_timeout", "poll_interval", "orphan_interval", "retry_initial", "retry_cap"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive")
+
+
+class PodController:
+    """Usable on its own: ``run`` until cancelled, ``wait_ready``; an error of a part of it leaves ``run``.
+
+    It is a ``contracts.context.PodReader``: ``get`` and ``list`` give the pods as the API server last said.
+    """
+
+    def __init__(self, config: PodControllerConfig) -> None:
+        self.config = config
+        self._recorder = config.event_recorder
+        own_recorder = None
+        if self._recorder is None:
+            self._recorder = own_recorder = EventRecorder(
+                config.client,
+                component="virtual-kubelet",
+                host=config.node_name,
+                metrics=config.metrics,
+                clock=config.clock,
+            )
+        self._own_recorder = own_recorder
+        self._own_references: ReferenceCache | None = None
+        if config.references is None:
+            config.references = self._own_references = ReferenceCache(
+                config.client, on_change=self.reference_changed, metrics=config.metrics
+            )
+        self._records = PodRecords(config)
+        self._writer = StatusWriter(config, self._records)
+        self._worker = PodWorker(config, self._records, self._writer, self._recorder)
+        self._records.connect(self._worker.submit, self._writer.submit)
+        self._sweeper = OrphanSweeper(config, self._records)
+        self._informer: Informer[CachedPod] = Informer(
+            config.client,
+            PODS.decoding(CachedPod),
+            field_selector=f"spec.nodeName={config.node_name}",
+            metrics=config.metrics,
+        )
+        self._informer.add_handler(self._records)
+        self._ready = asyncio.Event()
+        self._started = False
+
+    async def run(self) -> None:
+        """Until cancelled; what breaks inside leaves it. Not reusable."""
+        if self._started:
+            raise RuntimeError("a PodController runs once")
+        self._started = True
+        provider = self.config.provider
+        if isinstance(provider, PodNotifier):
+            provider.notify_pods(self._records.status_from_provider)
+        with bind(node=self.config.node_name):
+            async with asyncio.TaskGroup() as tasks:
+                if self._own_recorder is not None:
+                    tasks.create_task(self._own_recorder.run(), name="events")
+                if self._own_references is not None:
+                    tasks.create_task(self._own_references.run(), name="references")
+                tasks.create_task(self._informer.run(), name="pod informer")
+                await self._informer.wait_synced()
+                # Before any worker begins: who is with the provider already decides between adopting and creating.
+                await self._sweeper.take_stock()
+                tasks.create_task(self._sweeper.run(), name="orphans")
+                for number in range(self.config.workers):
+                    tasks.create_task(self._worker.run(), name=f"pod worker {number}")
+                for number in range(self.config.status_writers):
+                    tasks.create_task(self._writer.run(), name=f"status writer {number}")
+                if not isinstance(provider, PodNotifier):
+                    tasks.create_task(PodPoller(self.config, self._records).run(), name="status polling")
+                self._ready.set()
+
+    async def wait_ready(self) -> None:
+        """Until the pods are known, the provider's too, and workers run."""
+        await self._ready.wait()
+
+    def reference_changed(self, kind: str, namespace: str, name: str) -> None:
+        """A ConfigMap, Secret or Service that pods refer to appeared, changed or went: those that wait for it try again."""
+        assert self.config.references is not None
+        for key in self.config.references.holders(kind, namespace, name):
+            if isinstance(key, PodKey):
+                self._worker.reference_changed(key)
+
+    async def drain(self, grace: float) -> None:
+        """End all pods in the provider, as by deletion with ``grace`` seconds, and wait until none runs; for shutdown."""
+        await self._worker.drain(grace)
+
+    def get(self, namespace: str, name: str) -> Pod | None:
+        """A pod as the API server last said."""
+        cached = self._informer.get(namespace, name)
+        return None if cached is None else cached.decode()
+
+    def list(self) -> Iterable[Pod]:
+        """All pods of this node as the API server last said."""
+        return (cached.decode() for cached in list(self._informer.values()))
+
+    def newest_status(self, key: PodKey) -> object | None:
+        """The provider's newest status of a pod, which the API server may not have yet."""
+        record = self._records.get(key.uid)
+        return None if record is None else record.status

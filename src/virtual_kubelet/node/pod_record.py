@@ -1,0 +1,84 @@
+"""What the node knows of one incarnation of a pod: one record a UID, one worker at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NamedTuple
+
+from virtual_kubelet.contracts.pods import PodKey
+from virtual_kubelet.node.cached_pod import CachedPod
+from virtual_kubelet.objects.core_v1 import Pod, PodStatus
+
+__all__ = ["Applied", "PodRecord"]
+
+
+class Applied(NamedTuple):
+    """What the provider was last given: as in the API, before the environment was resolved."""
+
+    spec: bytes
+    labels: dict[str, str] | None
+    annotations: dict[str, str] | None
+
+    @classmethod
+    def of(cls, pod: CachedPod) -> Applied:
+        return cls(bytes(pod.spec), pod.metadata.labels, pod.metadata.annotations)
+
+
+class PodRecord:
+    """State of one pod. Changed only by the loop's thread; its provider calls only by its one worker."""
+
+    __slots__ = (
+        "again",
+        "applied",
+        "attempts",
+        "busy",
+        "created",
+        "delete_grace",
+        "draining",
+        "evicting",
+        "finished",
+        "finishing",
+        "found",
+        "grace_over",
+        "in_provider",
+        "key",
+        "last_decoded",
+        "last_patch",
+        "pod",
+        "queued",
+        "refused",
+        "resolved",
+        "status",
+        "timer",
+        "write_queued",
+        "writing",
+    )
+
+    def __init__(self, key: PodKey) -> None:
+        self.key = key
+        self.pod: CachedPod | None = None  # as in the API; None: not there (any more)
+        self.last_decoded: Pod | None = None  # while deleting: what the provider is told of a pod the API has lost
+        self.applied: Applied | None = None
+        self.resolved: Any = None  # the environment given at creation, where it came from other objects
+        self.in_provider: bool | None = None
+        self.found: Pod | None = None  # as the provider had it when this process began
+        self.created = False  # by this process
+        self.status: PodStatus | None = None  # the newest from the provider
+        self.refused: PodStatus | None = None  # a status the API server calls invalid
+        self.delete_grace: int | None = None  # grace period the provider was told; None: not told yet
+        self.grace_over = False
+        self.finishing = False  # the API object is to be removed
+        self.finished = False  # … and has been: finalizers may keep it for a while
+        self.last_patch: bytes | None = None  # the last status patch, whose echo may not be here yet
+        self.draining: int | None = None  # seconds it has to end, because the node stops
+        self.evicting = False  # the backend ends the pod by itself: the API object is to be deleted gracefully
+        self.attempts = 0
+        self.timer: asyncio.TimerHandle | None = None
+        # In the workers' queue, with a worker, to be looked at again; the same for the writers' queue.
+        self.queued = self.busy = self.again = False
+        self.write_queued = self.writing = False
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """What a log line about this pod carries."""
+        return {"namespace": self.key.namespace, "pod": self.key.name, "uid": self.key.uid}

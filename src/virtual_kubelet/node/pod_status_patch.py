@@ -1,0 +1,117 @@
+"""The status patch of a pod: what this node owns of it, and only what differs from what the API server has. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from virtual_kubelet.objects.core_v1 import PodCondition, PodStatus
+
+__all__ = ["TERMINAL_PHASES", "had_run", "is_terminal", "no_container_runs", "status_patch"]
+
+TERMINAL_PHASES: Final = frozenset({"Succeeded", "Failed"})
+_PHASES: Final = frozenset({"Pending", "Running", "Succeeded", "Failed", "Unknown"})
+#: Fields that are replaced as a whole: (attribute, JSON name).
+_PLAIN: Final = (
+    ("phase", "phase"),
+    ("reason", "reason"),
+    ("message", "message"),
+    ("host_ip", "hostIP"),
+    ("host_ips", "hostIPs"),
+    ("pod_ip", "podIP"),
+    ("container_statuses", "containerStatuses"),
+    ("init_container_statuses", "initContainerStatuses"),
+    ("ephemeral_container_statuses", "ephemeralContainerStatuses"),
+)
+
+
+def is_terminal(status: PodStatus) -> bool:
+    """Whether the pod has ended for good."""
+    return status.phase in TERMINAL_PHASES
+
+
+def no_container_runs(status: PodStatus) -> bool:
+    """Whether no container runs any more, or ever will: all have terminated, or the pod has ended."""
+    if is_terminal(status):
+        return True
+    statuses = [*(status.container_statuses or ()), *(status.init_container_statuses or ())]
+    return bool(statuses) and all(s.state is not None and s.state.terminated is not None for s in statuses)
+
+
+def had_run(status: PodStatus) -> bool:
+    """Whether the API's status says that a container of the pod was started by somebody."""
+    if status.phase == "Running":
+        return True
+    return any(
+        (s.state is not None and (s.state.running is not None or s.state.terminated is not None)) or s.restart_count > 0
+        for s in (*(status.container_statuses or ()), *(status.init_container_statuses or ()))
+    )
+
+
+def check_status(status: object) -> PodStatus:
+    """A provider's status, if it is one. Raises ``ValueError`` with a sentence."""
+    if not isinstance(status, PodStatus):
+        raise ValueError(f"the provider gave a {type(status).__name__} instead of a PodStatus")
+    if status.phase not in _PHASES:
+        raise ValueError(f"the provider gave the phase {status.phase!r}")
+    return status
+
+
+def status_patch(
+    uid: str, current: PodStatus, wanted: PodStatus, *, generation: int | None = None, now: str
+) -> bytes | None:
+    """A strategic-merge patch that turns ``current`` (the API's) into ``wanted`` (the provider's), or None.
+
+    Conditions of others are kept; a terminal phase is never taken back (its container statuses may still be completed);
+    a start time once written stays. Lists without a merge key are sent whole.
+
+    Args:
+        generation: metadata.generation, for observedGeneration where the API has one.
+        now: RFC 3339, for conditions whose provider gave no transition time.
+    """
+    changes: dict[str, Any] = {}
+    ended = is_terminal(current)
+    for attribute, name in _PLAIN:
+        if ended and attribute in ("phase", "reason", "message"):
+            continue
+        new, old = getattr(wanted, attribute), getattr(current, attribute)
+        if new != old and (new or old):
+            if new is None and attribute.endswith(("_ip", "_ips", "_statuses")):
+                continue  # not given is not the same as gone: an address or a container is never taken back
+            changes[name] = new
+    if wanted.pod_ips and wanted.pod_ips != current.pod_ips:
+        changes["podIPs"] = [*([{"$patch": "replace"}] if current.pod_ips else ()), *wanted.pod_ips]
+    elif wanted.pod_ip and not wanted.pod_ips and wanted.pod_ip != current.pod_ip:
+        changes["podIPs"] = [*([{"$patch": "replace"}] if current.pod_ips else ()), {"ip": wanted.pod_ip}]
+    if current.start_time is None and wanted.start_time is not None:
+        changes["startTime"] = wanted.start_time
+    conditions = _changed_conditions(current.conditions or (), wanted.conditions or (), now)
+    if conditions:
+        changes["conditions"] = conditions
+    if not changes:
+        return None
+    if generation and wanted.observed_generation is None and current.observed_generation != generation:
+        changes["observedGeneration"] = generation
+    return msgspec.json.encode({"metadata": {"uid": uid}, "status": changes})
+
+
+def _changed_conditions(current: Any, wanted: Any, now: str) -> list[PodCondition]:
+    if not wanted:
+        return []
+    known = {condition.type: condition for condition in current}
+    changed = []
+    for condition in wanted:
+        old = known.get(condition.type)
+        if old is not None and (old.status, old.reason, old.message) == (
+            condition.status,
+            condition.reason,
+            condition.message,
+        ):
+            continue
+        if old is not None and old.status == condition.status:
+            moment = old.last_transition_time
+        else:
+            moment = condition.last_transition_time
+        changed.append(msgspec.structs.replace(condition, last_transition_time=moment or now))
+    return changed
