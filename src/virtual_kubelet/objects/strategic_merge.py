@@ -1,0 +1,225 @@
+"""Strategic merge patches: lists of objects joined by their merge key, as the types say. Pure.
+
+``patch_schema`` (generated) has each type's merge keys and strategies; what it does not know is merged as plain JSON:
+objects by key, lists replaced. The directives are apimachinery's (pkg/util/strategicpatch): ``$patch: delete | replace |
+merge``, ``$retainKeys``, ``$deleteFromPrimitiveList/FIELD``, ``$setElementOrder/FIELD``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from virtual_kubelet.objects.patch_schema import PATCH_SCHEMA
+from virtual_kubelet.objects.patches import PatchError
+
+__all__ = ["apply_strategic_merge_patch", "strategic_difference", "three_way_merge_patch"]
+
+_PATCH: Final = "$patch"
+_RETAIN: Final = "$retainKeys"
+_DELETE: Final = "$deleteFromPrimitiveList/"
+_ORDER: Final = "$setElementOrder/"
+_UNKNOWN: Final[Mapping[str, Mapping[str, Any]]] = {}
+
+
+def apply_strategic_merge_patch(target: Any, patch: Any, type_name: str) -> Any:
+    """``patch`` merged into ``target``, an object of this type. Raises ``PatchError``; changes neither."""
+    if not isinstance(patch, Mapping):
+        raise PatchError("cannot restore struct from: a strategic merge patch must be an object")
+    return _object(target if isinstance(target, Mapping) else {}, patch, type_name)
+
+
+def _fields(type_name: str) -> Mapping[str, Mapping[str, Any]]:
+    return PATCH_SCHEMA.get(type_name, _UNKNOWN)
+
+
+def _object(target: Mapping[str, Any], patch: Mapping[str, Any], type_name: str) -> dict[str, Any]:
+    directive = patch.get(_PATCH)
+    if directive == "replace":
+        return {key: value for key, value in patch.items() if key != _PATCH}
+    if directive == "delete":
+        return {}
+    if directive not in (None, "merge"):
+        raise PatchError(f"unknown patch type found in map: {directive}")
+    result = dict(target)
+    retain = patch.get(_RETAIN)
+    if isinstance(retain, list):
+        result = {key: value for key, value in result.items() if key in retain}
+    fields = _fields(type_name)
+    for key, value in patch.items():
+        if key in (_PATCH, _RETAIN) or key.startswith(_ORDER):
+            continue
+        if key.startswith(_DELETE):
+            name = key[len(_DELETE) :]
+            if isinstance(result.get(name), list) and isinstance(value, list):
+                result[name] = [item for item in result[name] if item not in value]
+            continue
+        field = fields.get(key, {})
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, Mapping):
+            result[key] = _member(result.get(key), value, field)
+        elif isinstance(value, list):
+            order = patch.get(_ORDER + key)
+            result[key] = _list(result.get(key), value, field, order if isinstance(order, list) else None)
+        else:
+            result[key] = value
+    for key, order in patch.items():
+        name = key[len(_ORDER) :]
+        if (
+            key.startswith(_ORDER)
+            and name not in patch
+            and isinstance(result.get(name), list)
+            and isinstance(order, list)
+        ):
+            result[name] = _ordered(result[name], order, fields.get(name, {}).get("key"))
+    return result
+
+
+def _member(target: Any, value: Mapping[str, Any], field: Mapping[str, Any]) -> dict[str, Any]:
+    known = target if isinstance(target, Mapping) else {}
+    if field.get("shape") == "map" and "type" in field:
+        result = dict(known)
+        for name, item in value.items():
+            if item is None:
+                result.pop(name, None)
+            elif isinstance(item, Mapping):
+                result[name] = _member(result.get(name), item, {"type": field["type"]})
+            else:
+                result[name] = item
+        return result
+    if field.get("strategy") == "replace":
+        return {key: item for key, item in value.items() if key != _PATCH}
+    return _object(known, value, field.get("type", ""))
+
+
+def _list(target: Any, patch: list[Any], field: Mapping[str, Any], order: list[Any] | None) -> list[Any]:
+    strategies = str(field.get("strategy", "")).split(",")
+    current = target if isinstance(target, list) else []
+    if any(isinstance(item, Mapping) and item.get(_PATCH) == "replace" and len(item) == 1 for item in patch):
+        return [item for item in patch if not (isinstance(item, Mapping) and item.get(_PATCH) == "replace")]
+    if "merge" not in strategies:
+        return patch
+    key = field.get("key")
+    if key is None:  # primitives
+        merged = [*current, *(item for item in patch if item not in current)]
+        return _ordered(merged, order, None) if order else merged
+    result = list(current)
+    for item in patch:
+        if not isinstance(item, Mapping):
+            raise PatchError("expected a list of objects")
+        if key not in item:
+            raise PatchError(f"map: {dict(item)} does not contain declared merge key: {key}")
+        at = next(
+            (i for i, known in enumerate(result) if isinstance(known, Mapping) and known.get(key) == item[key]), None
+        )
+        if item.get(_PATCH) == "delete":
+            result = [known for known in result if not (isinstance(known, Mapping) and known.get(key) == item[key])]
+        elif at is None:
+            result.append(_object({}, item, field.get("type", "")))
+        else:
+            result[at] = _object(result[at], item, field.get("type", ""))
+    return _ordered(result, order, key) if order else result
+
+
+def _ordered(items: list[Any], order: list[Any], key: str | None) -> list[Any]:
+    """Items named in ``order`` in that order; the others keep their place after what stood before them."""
+    names = [item.get(key) if key is not None and isinstance(item, Mapping) else item for item in order]
+
+    def rank(item: Any) -> int | None:
+        name = item.get(key) if key is not None and isinstance(item, Mapping) else item
+        return names.index(name) if name in names else None
+
+    named = sorted((item for item in items if rank(item) is not None), key=lambda item: rank(item) or 0)
+    rest = [item for item in items if rank(item) is None]
+    return [*named, *rest]
+
+
+def strategic_difference(old: Mapping[str, Any], new: Mapping[str, Any], type_name: str) -> dict[str, Any]:
+    """The patch that turns ``old`` into ``new``; empty if they agree. The order of merged lists is not a difference."""
+    fields = _fields(type_name)
+    patch: dict[str, Any] = {}
+    for key in old.keys() | new.keys():
+        before, after = old.get(key), new.get(key)
+        if before == after:
+            continue
+        if after is None:
+            patch[key] = None
+            continue
+        field = fields.get(key, {})
+        if isinstance(before, Mapping) and isinstance(after, Mapping) and field.get("strategy") != "replace":
+            inner = strategic_difference(before, after, field.get("type", "") if field.get("shape") != "map" else "")
+            if inner:
+                patch[key] = inner
+        elif (
+            isinstance(before, list)
+            and isinstance(after, list)
+            and "merge" in str(field.get("strategy", "")).split(",")
+        ):
+            patch.update(_list_difference(key, before, after, field))
+        else:
+            patch[key] = after
+    return patch
+
+
+def _list_difference(name: str, old: list[Any], new: list[Any], field: Mapping[str, Any]) -> dict[str, Any]:
+    key = field.get("key")
+    if key is None:
+        patch: dict[str, Any] = {}
+        added, removed = [i for i in new if i not in old], [i for i in old if i not in new]
+        if added:
+            patch[name] = added
+        if removed:
+            patch[_DELETE + name] = removed
+        return patch
+    before = {item[key]: item for item in old}
+    after = {item[key]: item for item in new}
+    items: list[Any] = []
+    for value, item in after.items():
+        if value not in before:
+            items.append(item)
+        elif inner := strategic_difference(before[value], item, field.get("type", "")):
+            items.append({key: value, **inner})
+    items += [{_PATCH: "delete", key: value} for value in before if value not in after]
+    return {name: items} if items else {}
+
+
+def three_way_merge_patch(
+    original: Mapping[str, Any], modified: Mapping[str, Any], current: Mapping[str, Any], type_name: str
+) -> dict[str, Any]:
+    """The patch to ``current`` that writes what ``modified`` says and removes what it has dropped since ``original``.
+
+    What others wrote, being in neither, stays.
+    """
+    wanted = apply_strategic_merge_patch(current, strategic_difference({}, modified, type_name), type_name)
+    dropped = strategic_difference(original, modified, type_name)
+    wanted = apply_strategic_merge_patch(wanted, _deletions(dropped), type_name)
+    return strategic_difference(current, wanted, type_name)
+
+
+def _deletions(patch: Any) -> Any:
+    if isinstance(patch, Mapping):
+        kept: dict[str, Any] = {}
+        for key, value in patch.items():
+            if value is None or key.startswith(_DELETE):
+                kept[key] = value
+            elif isinstance(value, Mapping) and (inner := _deletions(value)):
+                kept[key] = inner
+            elif isinstance(value, list):
+                items = [
+                    item if item.get(_PATCH) == "delete" else {**_keys(item), **_deletions(item)}
+                    for item in value
+                    if isinstance(item, Mapping) and (item.get(_PATCH) == "delete" or _deletions(item))
+                ]
+                if items:
+                    kept[key] = items
+        return kept
+    return {}
+
+
+def _keys(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in item.items()
+        if key in ("name", "type", "key", "ip", "uid", "mountPath", "containerPort")
+    }
