@@ -25,6 +25,7 @@
     │   └── ServerError               5xx
     ├── ApiConnectionError            the API server could not be reached, or broke off
     │   └── ApiTimeoutError           it did not answer in time
+    ├── StartupTimeoutError           the node was not Ready in time
     └── ProtocolError                 a peer broke the rules of a wire protocol
 
 An exception that a provider raises and that is none of these counts as transient: it is retried with back-off and
@@ -55,6 +56,7 @@ __all__ = [
     "ProviderConfigError",
     "ProviderError",
     "ServerError",
+    "StartupTimeoutError",
     "TooManyRequestsError",
     "TransientError",
     "UnauthorizedError",
@@ -192,6 +194,10 @@ class ApiConnectionError(VirtualKubeletError):
 
 class ApiTimeoutError(ApiConnectionError):
     """The API server did not answer within the time-out."""
+
+
+class StartupTimeoutError(VirtualKubeletError):
+    """The node was not Ready within its start-up time-out; ``__cause__`` is what it last stumbled over, if anything."""
 
 
 class ProtocolError(VirtualKubeletError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -52,7 +52,8 @@ class ProviderContext:
         daemon_port: port of the node's HTTPS API; 0 if it is off.
         operating_system: ``linux`` or ``windows``.
         cluster_domain: such as ``cluster.local``.
-        pods, config_maps, secrets, services: read access.
+        pods, config_maps, secrets: read access.
+        services: the Services of a namespace.
         record_event: puts an event on a pod.
         logger: carries node, namespace, pod and UID by itself.
         tracer: spans under the call that is running; does nothing unless OpenTelemetry is installed.
@@ -69,7 +70,7 @@ class ProviderContext:
     pods: PodReader
     config_maps: ObjectReader[ConfigMap]
     secrets: ObjectReader[Secret]
-    services: Callable[[str], Iterable[Service]]
+    services: Callable[[str], Awaitable[Sequence[Service]]]
     record_event: EventCallback
     logger: logging.LoggerAdapter[logging.Logger]
     tracer: Tracer

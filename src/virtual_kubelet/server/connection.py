@@ -10,7 +10,7 @@ import errno
 import socket
 import ssl
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from email.utils import formatdate
 from typing import Any, Final
 
@@ -41,6 +41,7 @@ __all__ = [
     "ResponseBroken",
     "ServerLimits",
     "UpgradeHandler",
+    "open_listeners",
     "text_response",
 ]
 
@@ -84,14 +85,17 @@ class HttpServer:
         self._refused = 0
         self._next_refusal_log = 0.0
 
-    async def start(self, host: str, port: int) -> list[tuple[str, int]]:
+    async def start(
+        self, host: str, port: int, *, listeners: Sequence[socket.socket] | None = None
+    ) -> list[tuple[str, int]]:
         """Listen on all addresses of ``host`` (empty: all of this machine, IPv6 and IPv4). Returns the addresses.
 
         With port 0 the system chooses one, the same for all addresses. Raises ``ConfigurationError`` if it cannot.
+        ``listeners``, from ``open_listeners``, take the place of host and port; the server closes them.
         """
         if self._runner is not None:
             raise RuntimeError("this server has been started already")
-        self._listeners = await _listen(host, port)
+        self._listeners = await open_listeners(host, port) if listeners is None else list(listeners)
         addresses = [listener.getsockname()[:2] for listener in self._listeners]
         started = asyncio.get_running_loop().create_future()
         self._runner = asyncio.create_task(self._run(started), name="http server")
@@ -247,7 +251,8 @@ class HttpServer:
         return self._date[1]
 
 
-async def _listen(host: str, port: int) -> list[socket.socket]:
+async def open_listeners(host: str, port: int) -> list[socket.socket]:
+    """Sockets that listen as ``HttpServer.start`` says: for who must know the port before there is a server."""
     sockets: list[socket.socket] = []
     try:
         if not host and socket.has_dualstack_ipv6():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -100,9 +101,11 @@ class KubeletServer:
         self._clock = clock or SystemClock()
         self._http = HttpServer(self.handle, ssl_context=ssl_context, limits=limits)
 
-    async def start(self, host: str, port: int) -> list[tuple[str, int]]:
+    async def start(
+        self, host: str, port: int, *, listeners: Sequence[socket.socket] | None = None
+    ) -> list[tuple[str, int]]:
         """Listen; returns the addresses. Raises ``ConfigurationError`` if that is not possible."""
-        return await self._http.start(host, port)
+        return await self._http.start(host, port, listeners=listeners)
 
     async def wait(self) -> None:
         """Until the server has stopped. Raises what made it stop, if that was not ``aclose``."""
