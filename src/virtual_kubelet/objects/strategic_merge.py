@@ -108,6 +108,11 @@ def _list(target: Any, patch: list[Any], field: Mapping[str, Any], order: list[A
     for item in patch:
         if not isinstance(item, Mapping):
             raise PatchError("expected a list of objects")
+        if not isinstance(target, list):
+            # Where there is no list yet the patch's is taken as it is, two items of one key too (seen on 1.20.2).
+            if item.get(_PATCH) != "delete":
+                result.append(_object({}, item, field.get("type", "")))
+            continue
         if key not in item:
             raise PatchError(f"map: {dict(item)} does not contain declared merge key: {key}")
         at = next(
