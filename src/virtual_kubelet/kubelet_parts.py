@@ -1,0 +1,296 @@
+"""The parts of one node, made but not started. What the user got wrong is raised here, before anything is touched."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from virtual_kubelet import __version__
+from virtual_kubelet.contracts.context import ProviderContext
+from virtual_kubelet.contracts.nodes import NodeConfigurer
+from virtual_kubelet.contracts.pods import PodKey, PodLifecycleHandler
+from virtual_kubelet.errors import ConfigurationError
+from virtual_kubelet.kube.client import ApiClient
+from virtual_kubelet.kube.events import EventRecorder
+from virtual_kubelet.kube.references import ReferenceCache
+from virtual_kubelet.kubelet_config import KubeletConfig
+from virtual_kubelet.node.node_controller import NodeController
+from virtual_kubelet.node.node_template import default_node, system_information
+from virtual_kubelet.node.pod_controller import PodController, PodControllerConfig
+from virtual_kubelet.node.readiness import NodeReadiness
+from virtual_kubelet.objects.core_v1 import ConfigMap, Node, ObjectReference, Pod, PodStatus, Secret
+from virtual_kubelet.preflight import address_towards, kubelet_version, meet_api_server
+from virtual_kubelet.provider_binding import NodeHalf, make_provider, provider_label
+from virtual_kubelet.server.authentication import (
+    Authenticator,
+    CertificateAuthenticator,
+    FirstOf,
+    TokenAuthenticator,
+)
+from virtual_kubelet.server.authorization import AccessReviewAuthorizer
+from virtual_kubelet.server.certificates import self_signed, server_context
+from virtual_kubelet.server.connection import open_listeners
+from virtual_kubelet.server.kubelet_api import KubeletServer
+from virtual_kubelet.state_directory import default_state_directory, held
+from virtual_kubelet.telemetry.logs import get_logger
+from virtual_kubelet.telemetry.tracing import tracer
+
+__all__ = ["HTTPS_SERVER", "POD_CONTROLLER", "KubeletParts", "make_parts"]
+
+#: Readiness gates: the parts without which a node is not Ready.
+POD_CONTROLLER: Final = "pod controller"
+HTTPS_SERVER: Final = "HTTPS server"
+_ANY_ADDRESS: Final = ("::", "0.0.0.0")
+
+
+@dataclass(frozen=True, slots=True)
+class KubeletParts:
+    """What a node consists of.
+
+    Attributes:
+        recorder, references, pod_controller, node_controller: each with a ``run``.
+        https, listeners: the HTTPS API and the sockets it is to be started with; None if it is off.
+        url: of the HTTPS API as the API server reaches it; empty if it is off.
+    """
+
+    recorder: EventRecorder
+    references: ReferenceCache
+    pod_controller: PodController
+    node_controller: NodeController
+    https: KubeletServer | None
+    listeners: Sequence[socket.socket]
+    url: str
+
+
+async def make_parts(config: KubeletConfig, stack: AsyncExitStack, deadline: float | None) -> KubeletParts:
+    """Make them; what must be closed at the end is put on ``stack``.
+
+    An API server that cannot be reached is tried again until ``deadline`` (loop time). Errors: see ``Kubelet.run``.
+    """
+    listeners: Sequence[socket.socket] = []
+    if config.kubelet_server:
+        listeners = await open_listeners(config.listen_host, config.listen_port)
+        for listener in listeners:
+            stack.callback(listener.close)
+    ips = await _node_ips(config, listeners)
+    port: int = listeners[0].getsockname()[1] if listeners else 0
+    tls = await asyncio.to_thread(_tls, config, ips) if listeners else None
+    directory = config.state_directory or default_state_directory(config.client_config.server, config.node_name)
+    state = await asyncio.to_thread(stack.enter_context, held(directory))
+    client = await stack.enter_async_context(
+        ApiClient(config.client_config, metrics=config.metrics, qps=config.kube_api_qps, burst=config.kube_api_burst)
+    )
+    recorder = EventRecorder(
+        client, component="virtual-kubelet", host=config.node_name, metrics=config.metrics, clock=config.clock
+    )
+    pods = _Pods()
+    references = ReferenceCache(client, on_change=pods.reference_changed, metrics=config.metrics)
+    context = _context(config, state, ips, port, pods, references, recorder)
+    provider = await make_provider(config.provider, context)
+    version = await meet_api_server(client, config.node_name, deadline=deadline)
+    if isinstance(provider, AbstractAsyncContextManager):
+        await stack.enter_async_context(provider)
+    node = _node(config, ips, port, kubelet_version(version, __version__), provider)
+    half = NodeHalf(provider, node)
+    pods.controller = pod_controller = _pod_controller(config, client, provider, half, ips, recorder, references)
+    # Of its own, so that neither the budget nor a busy connection pool delays the heartbeat.
+    lease_client = await stack.enter_async_context(
+        ApiClient(config.client_config, metrics=config.metrics, connections=1)
+    )
+    gates = [POD_CONTROLLER, HTTPS_SERVER] if tls is not None else [POD_CONTROLLER]
+    try:
+        node_controller = NodeController(
+            half,
+            node,
+            client,
+            readiness=NodeReadiness(gates),
+            recorder=recorder,
+            lease_client=lease_client,
+            lease_duration=config.lease_duration,
+            ping_interval=config.ping_interval,
+            ping_timeout=config.ping_timeout,
+            status_update_interval=config.status_update_interval,
+            metrics=config.metrics,
+            clock=config.clock,
+        )
+    except ValueError as error:  # periods that cannot work together
+        raise ConfigurationError(str(error)) from None
+    https = None if tls is None else _https_server(config, client, provider, pod_controller, tls)
+    url = _url(listeners, ips) if listeners else ""
+    return KubeletParts(recorder, references, pod_controller, node_controller, https, listeners, url)
+
+
+async def _node_ips(config: KubeletConfig, listeners: Sequence[socket.socket]) -> Sequence[str]:
+    if config.node_ips:
+        return config.node_ips
+    named = [str(listener.getsockname()[0]) for listener in listeners]
+    named = [ip for ip in named if ip not in _ANY_ADDRESS]
+    return named or await address_towards(config.client_config.server)
+
+
+def _tls(config: KubeletConfig, ips: Iterable[str]) -> ssl.SSLContext:
+    certificate, key = config.tls_certificate, config.tls_private_key
+    if certificate is None or key is None:
+        certificate, key = self_signed([config.node_name], ips, common_name=config.node_name)
+    authority = config.client_ca if config.client_ca is not None else config.client_config.certificate_authority
+    return server_context(certificate, key, client_ca=authority)
+
+
+def _context(
+    config: KubeletConfig,
+    state: Path,
+    ips: Sequence[str],
+    port: int,
+    pods: _Pods,
+    references: ReferenceCache,
+    recorder: EventRecorder,
+) -> ProviderContext:
+    def record(key: PodKey, event_type: str, reason: str, message: str) -> None:
+        pod = ObjectReference(api_version="v1", kind="Pod", namespace=key.namespace, name=key.name, uid=key.uid)
+        recorder.event(pod, event_type, reason, message)
+
+    return ProviderContext(
+        node_name=config.node_name,
+        config_path=config.provider_config,
+        state_directory=state,
+        internal_ip=ips[0] if ips else "",
+        daemon_port=port,
+        operating_system=config.operating_system,
+        cluster_domain=config.cluster_domain,
+        pods=pods,
+        config_maps=_ConfigMaps(references),
+        secrets=_Secrets(references),
+        services=references.services,
+        record_event=record,
+        logger=get_logger(f"virtual_kubelet.providers.{provider_label(config.provider)}"),
+        tracer=tracer(),
+        clock=config.clock,
+    )
+
+
+def _node(config: KubeletConfig, ips: Sequence[str], port: int, version: str, provider: PodLifecycleHandler) -> Node:
+    system = system_information(
+        version,
+        operating_system=config.operating_system,
+        runtime=f"{provider_label(config.provider)}://{__version__}",
+    )
+    node = default_node(
+        config.node_name,
+        system=system,
+        internal_ips=ips,
+        daemon_port=port,
+        taints=config.taints,
+        labels=config.labels,
+    )
+    if isinstance(provider, NodeConfigurer):
+        provider.configure_node(node)
+    if config.configure_node is not None:
+        config.configure_node(node)
+    return node
+
+
+def _pod_controller(
+    config: KubeletConfig,
+    client: ApiClient,
+    provider: PodLifecycleHandler,
+    half: NodeHalf,
+    ips: Sequence[str],
+    recorder: EventRecorder,
+    references: ReferenceCache,
+) -> PodController:
+    return PodController(
+        PodControllerConfig(
+            client=client,
+            node_name=config.node_name,
+            provider=provider,
+            event_recorder=recorder,
+            references=references,
+            pod_event_filter=config.pod_event_filter,
+            skip_downward_api_resolution=config.skip_downward_api_resolution,
+            workers=config.pod_sync_workers,
+            host_ips=ips,
+            allocatable=lambda: half.allocatable,
+            api_server=config.api_server_for_pods,
+            metrics=config.metrics,
+            clock=config.clock,
+        )
+    )
+
+
+def _https_server(
+    config: KubeletConfig,
+    client: ApiClient,
+    provider: PodLifecycleHandler,
+    pods: PodController,
+    tls: ssl.SSLContext,
+) -> KubeletServer:
+    callers: list[Authenticator] = [CertificateAuthenticator(clock=config.clock)]
+    if config.token_reviews:
+        callers.append(TokenAuthenticator(client, cache_seconds=config.token_review_cache, clock=config.clock))
+
+    def newest_status(key: PodKey) -> PodStatus | None:
+        status = pods.newest_status(key)
+        return status if isinstance(status, PodStatus) else None
+
+    return KubeletServer(
+        config.node_name,
+        provider,
+        pods,
+        authenticator=FirstOf(*callers),
+        authorizer=AccessReviewAuthorizer(
+            client,
+            allow_seconds=config.access_allowed_cache,
+            deny_seconds=config.access_denied_cache,
+            clock=config.clock,
+        ),
+        ssl_context=tls,
+        metrics=config.metrics,
+        newest_status=newest_status,
+        clock=config.clock,
+    )
+
+
+def _url(listeners: Sequence[socket.socket], ips: Sequence[str]) -> str:
+    host, port = listeners[0].getsockname()[:2]
+    if host in _ANY_ADDRESS:
+        host = ips[0] if ips else "127.0.0.1"
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+class _Pods:
+    """The provider's view of the pods; empty until there is a pod controller."""
+
+    def __init__(self) -> None:
+        self.controller: PodController | None = None
+
+    def get(self, namespace: str, name: str) -> Pod | None:
+        return None if self.controller is None else self.controller.get(namespace, name)
+
+    def list(self) -> Iterable[Pod]:
+        return () if self.controller is None else self.controller.list()
+
+    def reference_changed(self, kind: str, namespace: str, name: str) -> None:
+        if self.controller is not None:
+            self.controller.reference_changed(kind, namespace, name)
+
+
+@dataclass(frozen=True, slots=True)
+class _ConfigMaps:
+    references: ReferenceCache
+
+    async def get(self, namespace: str, name: str) -> ConfigMap:
+        return await self.references.get_config_map(namespace, name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Secrets:
+    references: ReferenceCache
+
+    async def get(self, namespace: str, name: str) -> Secret:
+        return await self.references.get_secret(namespace, name)
