@@ -533,6 +533,25 @@ class TestDeletedNode:
         assert len([r for r in caplog.records if "could not be written" in r.message]) == 1
 
 
+class TestLostTaint:
+    async def test_it_is_put_back_at_once(self, api: NodeApi, run_node: RunNode) -> None:
+        """The node life cycle controller replaces the list as a whole; without the taint pods come in."""
+        await run_node().wait_reported_ready()
+        await asyncio.sleep(1)
+        api.edit({"spec": {"taints": [THEIRS]}})
+        await asyncio.sleep(0.1)
+        assert taints(api) == ["theirs", "virtual-kubelet.io/provider"]
+
+    async def test_who_insists_is_not_fought(self, api: NodeApi, run_node: RunNode) -> None:
+        await run_node().wait_reported_ready()
+        await asyncio.sleep(1)
+        del api.requests[:]
+        for _ in range(400):
+            api.edit({"spec": {"taints": []}})
+            await asyncio.sleep(0.1)
+        assert len(api.seen("patch")) <= 9
+
+
 class TestErrors:
     async def test_what_others_did_to_ready_is_undone(self, api: NodeApi, run_node: RunNode) -> None:
         """[B06, C03; VK #899] The node life cycle controller marks a node Unknown that it has not heard of."""
@@ -678,7 +697,19 @@ class TestShutdown:
         await controller.wait_reported_ready()
         await controller.delete_node()
         await asyncio.sleep(100)
-        assert not api.exists()
+        assert api.objects == {}
+        assert controller.last_error is None
+
+    async def test_a_node_that_may_not_delete_itself_goes_on(self, api: NodeApi, run_node: RunNode) -> None:
+        controller = run_node()
+        await controller.wait_reported_ready()
+        api.fault = while_(lambda r: r.verb == "delete", ForbiddenError(403, "Forbidden", "no"))
+        with pytest.raises(ForbiddenError):
+            await controller.delete_node()
+        del api.requests[:]
+        await asyncio.sleep(65)
+        assert len(api.seen("patch", subresource="status")) == 1
+        assert len(api.seen("patch", "leases")) >= 6
 
     async def test_a_node_of_somebody_else_is_not_deleted(self, api: NodeApi, vk_node: Node) -> None:
         controller = NodeController(NaiveNodeProvider(), vk_node, api.client)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from tests.node.node_api import Events, LoopClock, NodeApi, Request
-from virtual_kubelet.errors import ForbiddenError, InvalidObjectError
+from virtual_kubelet.errors import ApiNotFoundError, ConflictError, ForbiddenError, InvalidObjectError
 from virtual_kubelet.node.node_status import complete_status
 from virtual_kubelet.node.owned_names import LAST_APPLIED, names_of, parse_owned_names
 from virtual_kubelet.node.registration import NodeRegistration, copy_node
@@ -286,7 +284,19 @@ async def test_conflicts_without_end_are_an_error(api: NodeApi, registration: No
             api.edit({"metadata": {"labels": {"tick": str(len(api.requests))}}})
 
     api.fault = disturb
-    with pytest.raises(Exception, match="modified"):
+    with pytest.raises(ConflictError):
         await registration.write(wanted, heartbeat=False)
     assert len(api.seen("get")) == 5
-    await asyncio.sleep(0)
+
+
+async def test_update_node_status(api: NodeApi, registration: NodeRegistration, wanted: Node) -> None:
+    """[TestUpdateNodeStatus] NotFound before it is created and after it is deleted; between, written as given."""
+    with pytest.raises(ApiNotFoundError):
+        await registration.write(wanted, heartbeat=True, create=False)
+    await registration.write(wanted, heartbeat=False)
+    wanted.status.phase = "Running"
+    await registration.write(wanted, heartbeat=False, create=False)
+    assert api.node().status.phase == "Running"
+    api.remove("nodes")
+    with pytest.raises(ApiNotFoundError):
+        await registration.write(wanted, heartbeat=True, create=False)

@@ -23,6 +23,7 @@ from virtual_kubelet.objects.core_v1 import (
 )
 from virtual_kubelet.objects.meta_v1 import ObjectMeta
 from virtual_kubelet.objects.serialization import to_builtins
+from virtual_kubelet.objects.strategic_merge import apply_strategic_merge_patch
 
 NOW = "2026-01-01T00:01:00Z"
 EARLIER = "2026-01-01T00:00:00Z"
@@ -39,7 +40,9 @@ def condition(kind: str, status: str = "True", **rest: Any) -> NodeCondition:
 def patched(current: Node, patch: dict[str, Any]) -> Node:
     wire = json.loads(json.dumps(patch))
     wire.pop("metadata", None)
-    return msgspec.convert(strategic_merge(to_builtins(current), wire, "Node"), Node)
+    result = strategic_merge(to_builtins(current), wire, "Node")
+    assert apply_strategic_merge_patch(to_builtins(current), wire, "Node") == result
+    return msgspec.convert(result, Node)
 
 
 def patch_of(owned: OwnedNames, desired: Node, current: Node, *, heartbeat: bool = False) -> dict[str, Any]:
@@ -50,6 +53,12 @@ def test_nothing_changed_is_no_patch() -> None:
     desired = node(conditions=[condition("Ready")], capacity={"cpu": "1"})
     current = node(conditions=[condition("Ready", last_transition_time=EARLIER)], capacity={"cpu": "1"})
     assert patch_of(names_of(desired), desired, current) == {}
+
+
+def test_a_quantity_in_its_canonical_form_is_no_change() -> None:
+    desired = node(capacity={"cpu": "1000m", "memory": "1024Mi", "x": "nonsense"})
+    current = node(capacity={"cpu": "1", "memory": "1Gi", "x": "1"})
+    assert patch_of(OwnedNames(), desired, current) == {"status": {"capacity": {"x": "nonsense"}}}
 
 
 def test_a_heartbeat_writes_our_conditions_and_nothing_else() -> None:

@@ -109,6 +109,13 @@ class NodeLease:
             self._uid = uid
             self._owned.set()
 
+    async def delete(self) -> None:
+        """Delete the Lease, if it is there; call it when ``run`` has ended. Raises API errors."""
+        try:
+            await self._client.delete(LEASES, self._name, LEASE_NAMESPACE)
+        except ApiNotFoundError:
+            log.debug("the lease is gone already")
+
     async def run(self) -> None:
         """Renew until cancelled, from the moment the Node is known."""
         while not self._uid:

@@ -77,7 +77,7 @@ class NodeController:
         startup_grace: seconds that an adopted node which is Ready stays Ready while the gates open for the first time: a
             restart of this process must not look like a failure of the node (its pods would become unready).
         recreate: register a Node again that somebody deleted.
-        watch_node: watch the Node, to notice that at once rather than at the next status write.
+        watch_node: watch the Node, to notice that (or a lost taint) at once rather than at the next status write.
         image_limit: so many images at most are named in the status.
 
     Raises ``ValueError`` for periods that cannot work.
@@ -141,6 +141,7 @@ class NodeController:
             clock=self._clock,
         )
         self._lease: NodeLease | None = None
+        self._lease_task: asyncio.Task[None] | None = None
         if enable_lease:
             self._lease = NodeLease(
                 lease_client or client,
@@ -156,7 +157,7 @@ class NodeController:
         self._registered = asyncio.Event()
         self._reported_ready = asyncio.Event()
         self._ended = asyncio.Event()
-        self._started = False
+        self._started = self._deleted = False
         self._startup_grace = startup_grace
         self._grace_ends = 0.0
         self._failure: BaseException | None = None
@@ -210,10 +211,18 @@ class NodeController:
         await self._write(heartbeat=False, create=False)
 
     async def delete_node(self) -> None:
-        """Delete the Node, and do not register it again. Raises API errors; a node's own identity may not do this."""
-        self._recreate = False
+        """Delete the Node and its Lease, and write nothing any more.
+
+        Raises API errors: a node's own identity may not delete its Node (``ForbiddenError``), and then goes on.
+        """
         async with self._writing:
             await self._registration.delete()
+            self._deleted = True
+        if self._lease is not None:
+            if self._lease_task is not None:
+                self._lease_task.cancel()
+                await asyncio.wait({self._lease_task})
+            await self._lease.delete()
 
     # Running
 
@@ -223,7 +232,7 @@ class NodeController:
                 tasks.create_task(self._pinger.run(), name="node ping")
                 await self._register()
                 if self._lease is not None:
-                    tasks.create_task(self._lease.run(), name="node lease")
+                    self._lease_task = tasks.create_task(self._lease.run(), name="node lease")
                 if self._watches:
                     watch = watch_node(self._client, self._registration, self._wake_up, clock=self._clock)
                     tasks.create_task(watch, name="node watch")
@@ -302,6 +311,8 @@ class NodeController:
 
     async def _write(self, heartbeat: bool, *, create: bool) -> None:
         async with self._writing:
+            if self._deleted:
+                return
             node = copy_node(self._node)
             obstacles = obstacles_to_ready(self.readiness.obstacles, self._pinger.result)
             complete_status(node, ready_condition(obstacles, self._verdict), image_limit=self._image_limit)

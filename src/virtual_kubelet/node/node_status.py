@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from virtual_kubelet.node.owned_names import MERGED_STATUS_FIELDS, OwnedNames
 from virtual_kubelet.objects.core_v1 import Node, NodeAddress, NodeCondition
+from virtual_kubelet.objects.quantity import Quantity
 from virtual_kubelet.objects.serialization import to_builtins
 from virtual_kubelet.objects.times import format_time, parse_time
 
@@ -158,9 +159,19 @@ def _address_change(
 
 
 def _map_change(owned: Collection[str], desired: Mapping[str, str], current: Mapping[str, str]) -> Json:
-    change: Json = {k: v for k, v in desired.items() if current.get(k) != v}
+    change: Json = {k: v for k, v in desired.items() if not _same_quantity(current.get(k), v)}
     change.update({k: None for k in owned if k in current and k not in desired})
     return change
+
+
+def _same_quantity(one: str | None, other: str) -> bool:
+    """The server writes quantities in their canonical form: ``1000m`` comes back as ``1``."""
+    if one is None or one == other:
+        return one == other
+    try:
+        return Quantity(one) == Quantity(other)
+    except ValueError:  # what a provider wrote is none; the server will say so
+        return False
 
 
 def _differs(have: Any, want: Any) -> bool:

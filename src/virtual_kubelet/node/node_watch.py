@@ -1,14 +1,16 @@
-"""Watching one's own Node: only to learn at once that it has been deleted, or is another one now.
+"""Watching one's own Node: to learn at once that it has been deleted, is another one now, or has lost a taint of ours.
 
 Pods of a node that is gone are deleted after some 40 s (the pod garbage collector's quarantine), which the next periodic
-status update may be too late for.
+status update may be too late for. Taints are a list that its writers replace as a whole: the node life cycle controller
+does so without looking whether it is still the list it read, and pods come in where a taint is missing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import aclosing
 from typing import Final, Protocol
 
@@ -19,6 +21,7 @@ from virtual_kubelet.errors import ApiConnectionError, ApiError, ForbiddenError
 from virtual_kubelet.kube.backoff import Backoff
 from virtual_kubelet.kube.client import ApiClient
 from virtual_kubelet.kube.resources import NODES
+from virtual_kubelet.objects.core_v1 import Taint
 from virtual_kubelet.objects.meta_v1 import ObjectMeta
 from virtual_kubelet.telemetry.logs import get_logger
 
@@ -31,10 +34,17 @@ _SHORTEST_WATCH: Final = 300
 _LONGEST_WATCH: Final = 600
 #: A watch that ends sooner than this many seconds after its start is not begun again at once.
 _TOO_SOON: Final = 1.0
+#: Seconds between two times that a lost taint is put back at once: whoever insists is not fought.
+_TRUCE: Final = 5.0
 
 
-class _NodeIdentity(msgspec.Struct):
+class _Spec(msgspec.Struct):
+    taints: list[Taint] | None = None
+
+
+class _WatchedNode(msgspec.Struct):
     metadata: ObjectMeta
+    spec: _Spec = msgspec.field(default_factory=_Spec)
 
 
 class KnownNode(Protocol):
@@ -44,14 +54,17 @@ class KnownNode(Protocol):
     uid: str
     resource_version: str
 
+    def misses_taints(self, taints: Collection[Taint]) -> bool: ...
 
-async def watch_node(client: ApiClient, node: KnownNode, on_gone: Callable[[], None], *, clock: Clock) -> None:
-    """Call ``on_gone`` whenever the Node may have been deleted or replaced, until cancelled.
+
+async def watch_node(client: ApiClient, node: KnownNode, on_change: Callable[[], None], *, clock: Clock) -> None:
+    """Call ``on_change`` whenever the Node may be gone, or not what this node made it, until cancelled.
 
     Returns if this node may not watch: the periodic status update finds out then.
     """
     backoff = Backoff(initial=1.0, cap=30.0, monotonic=clock.monotonic)
-    resource = NODES.decoding(_NodeIdentity)
+    resource = NODES.decoding(_WatchedNode)
+    mended = -math.inf
     while True:
         began = clock.monotonic()
         seconds = random.randint(_SHORTEST_WATCH, _LONGEST_WATCH)
@@ -67,14 +80,19 @@ async def watch_node(client: ApiClient, node: KnownNode, on_gone: Callable[[], N
                 async for event in events:
                     found = event.object
                     if event.type == "DELETED" or (found is not None and found.metadata.uid != node.uid):
-                        on_gone()
+                        on_change()
+                        continue
+                    lost = found is not None and node.misses_taints(found.spec.taints or ())
+                    if lost and clock.monotonic() - mended >= _TRUCE:
+                        mended = clock.monotonic()
+                        on_change()
         except ForbiddenError as error:
             log.info("a deleted Node is noticed at the next status update only: %s", error)
             return
         except (ApiError, ApiConnectionError) as error:
             log.debug("the watch of the Node ended: %s", error)
             # What happened meanwhile is unknown; looking also brings a version to go on from.
-            on_gone()
+            on_change()
             await asyncio.sleep(backoff.next())
         else:
             if clock.monotonic() - began < _TOO_SOON:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -26,7 +26,7 @@ from virtual_kubelet.node.node_restriction import node_may_set_label
 from virtual_kubelet.node.node_status import stamped_conditions, status_patch
 from virtual_kubelet.node.owned_names import LAST_APPLIED, OwnedNames, names_of, parse_owned_names, taint_name
 from virtual_kubelet.node.refusals import NodeEventRecorder, Refusals
-from virtual_kubelet.objects.core_v1 import Node
+from virtual_kubelet.objects.core_v1 import Node, Taint
 from virtual_kubelet.objects.meta_v1 import ObjectMeta
 from virtual_kubelet.objects.serialization import decode, encode
 from virtual_kubelet.objects.times import format_time
@@ -83,6 +83,10 @@ class NodeRegistration:
         """Record an event on the Node."""
         if self._recorder is not None:
             self._recorder.event(node_reference(self.name, self.uid), event_type, reason, message)
+
+    def misses_taints(self, taints: Collection[Taint]) -> bool:
+        """Whether a taint that we have written is not among these."""
+        return not {taint_name(taint) for taint in taints}.issuperset(self._owned.taints)
 
     async def write(self, desired: Node, *, heartbeat: bool, create: bool = True, keep_ready: bool = False) -> Written:
         """Bring the Node in line with ``desired``: metadata and spec first, then status.
