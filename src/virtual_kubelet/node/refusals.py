@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -53,6 +54,7 @@ class Refusals:
         what = f"{part} {names}" if names else part
         verb = "is not allowed to" if isinstance(error, ForbiddenError) else "cannot"
         message = f"this node {verb} write its {what}, and goes on without: {error}"
-        log.warning("%s", message)
-        # A label is a convenience; a taint that is missing lets pods in.
-        self._tell("Normal" if part == "labels" else "Warning", "NodeUpdateRefused", message)
+        # A label is a convenience, and each kubelet's identity is refused some; a taint that is missing lets pods in.
+        minor = part == "labels" and isinstance(error, ForbiddenError)
+        log.log(logging.INFO if minor else logging.WARNING, "%s", message)
+        self._tell("Normal" if minor else "Warning", "NodeUpdateRefused", message)
