@@ -38,6 +38,7 @@ class PodRecord:
         "evicting",
         "finished",
         "finishing",
+        "forgotten",
         "found",
         "grace_over",
         "in_provider",
@@ -49,6 +50,7 @@ class PodRecord:
         "refused",
         "resolved",
         "status",
+        "status_is_ours",
         "timer",
         "write_queued",
         "writing",
@@ -64,6 +66,7 @@ class PodRecord:
         self.found: Pod | None = None  # as the provider had it when this process began
         self.created = False  # by this process
         self.status: PodStatus | None = None  # the newest from the provider
+        self.status_is_ours = False  # the node wrote it, as the provider's call failed
         self.refused: PodStatus | None = None  # a status the API server calls invalid
         self.delete_grace: int | None = None  # grace period the provider was told; None: not told yet
         self.grace_over = False
@@ -72,6 +75,7 @@ class PodRecord:
         self.last_patch: bytes | None = None  # the last status patch, whose echo may not be here yet
         self.draining: int | None = None  # seconds it has to end, because the node stops
         self.evicting = False  # the backend ends the pod by itself: the API object is to be deleted gracefully
+        self.forgotten = False  # gone everywhere: nobody looks at it again
         self.attempts = 0
         self.timer: asyncio.TimerHandle | None = None
         # In the workers' queue, with a worker, to be looked at again; the same for the writers' queue.

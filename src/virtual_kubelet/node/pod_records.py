@@ -60,6 +60,7 @@ class PodRecords:
         """It is gone everywhere; a successor of its name may begin."""
         if record.timer is not None:
             record.timer.cancel()
+        record.forgotten = True
         del self._by_uid[record.key.uid]
         same = self._by_name[record.key[:2]]
         same.remove(record)
@@ -146,7 +147,7 @@ class PodRecords:
                 _, (dropped, _, _) = self._early.popitem(last=False)
                 log.warning("a status of a pod that was never seen is dropped", extra={"pod": str(dropped)})
             return
-        record.status = status
+        record.status, record.status_is_ours = status, False
         if deleting:
             record.evicting = True
         self._write(record)

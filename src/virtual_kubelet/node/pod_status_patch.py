@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -96,9 +97,9 @@ def status_patch(
     return msgspec.json.encode({"metadata": {"uid": uid}, "status": changes})
 
 
-def _changed_conditions(current: Any, wanted: Any, now: str) -> list[PodCondition]:
-    if not wanted:
-        return []
+def _changed_conditions(
+    current: Sequence[PodCondition], wanted: Sequence[PodCondition], now: str
+) -> list[dict[str, Any]]:
     known = {condition.type: condition for condition in current}
     changed = []
     for condition in wanted:
@@ -109,9 +110,21 @@ def _changed_conditions(current: Any, wanted: Any, now: str) -> list[PodConditio
             condition.message,
         ):
             continue
+        moment = condition.last_transition_time
         if old is not None and old.status == condition.status:
             moment = old.last_transition_time
-        else:
-            moment = condition.last_transition_time
-        changed.append(msgspec.structs.replace(condition, last_transition_time=moment or now))
+        patch: dict[str, Any] = {
+            "type": condition.type,
+            "status": condition.status,
+            "lastTransitionTime": moment or now,
+        }
+        for name, new, present in (
+            ("reason", condition.reason, old is not None and old.reason),
+            ("message", condition.message, old is not None and old.message),
+        ):
+            if new or present:
+                patch[name] = new or None  # a merge keeps what is not named: what is over must be removed
+        if condition.observed_generation is not None:
+            patch["observedGeneration"] = condition.observed_generation
+        changed.append(patch)
     return changed

@@ -69,6 +69,8 @@ class PodWorker:
 
     def submit(self, record: PodRecord) -> None:
         """Look at this record as soon as a worker is free; at once, whatever it waits for."""
+        if record.forgotten:
+            return
         if record.timer is not None:
             record.timer.cancel()
             record.timer = None
@@ -101,7 +103,7 @@ class PodWorker:
             ]
 
         deadline = asyncio.get_running_loop().time() + grace + 10.0
-        while left() and asyncio.get_running_loop().time() < deadline:
+        while left() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - once, when the node stops
             await asyncio.sleep(0.05)
         if left():
             log.warning("%d pods are still with the provider after draining", len(left()))
@@ -198,9 +200,7 @@ class PodWorker:
         if record.in_provider is None or record.attempts:
             # The outcome of an earlier try, of this process or of one before, is not known.
             if await self._known(record):
-                record.in_provider = True
-                if record.applied is None:
-                    record.applied = Applied.of(record.pod)
+                await self._found_after_all(record)
                 return
             record.in_provider = False
             if had_run(record.pod.status) and not record.created:
@@ -210,9 +210,21 @@ class PodWorker:
         self._waiting_for_references.discard(record.key.uid)
         record.in_provider = None  # until the call has returned, nobody knows
         record.created = True
+        record.status_is_ours = True
         await self._call("create_pod", self._provider.create_pod(resolved))
         record.in_provider, record.applied, record.attempts = True, applied, 0
         self._event(record, "Normal", "ProviderCreateSuccess", "Create pod in provider successfully")
+
+    async def _found_after_all(self, record: PodRecord) -> None:
+        assert record.pod is not None
+        record.in_provider, record.attempts = True, 0
+        if record.applied is None:
+            record.applied = Applied.of(record.pod)
+        if record.status_is_ours:
+            # What we said of it while it seemed to fail is not true; the provider said its part before that.
+            status = await self._call("get_pod_status", self._provider.get_pod_status(record.key))
+            if status is not None:
+                self._records.status_from_provider(record.key, status)
 
     async def _update(self, record: PodRecord) -> None:
         assert record.pod is not None
@@ -330,8 +342,8 @@ class PodWorker:
                 record.status = failed_status(pod.status, error.reason, str(error))
                 self._writer.submit(record)
                 return
-            if call == "create_pod":
-                record.status = pending_status(pod.status, "ProviderFailed", str(failure))
+            if call == "create_pod" and (record.status is None or record.status_is_ours):
+                record.status, record.status_is_ours = pending_status(pod.status, "ProviderFailed", str(failure)), True
                 self._writer.submit(record)
         self._try_later(record, failure, error.retry_after if isinstance(error, TransientError) else None)
 
