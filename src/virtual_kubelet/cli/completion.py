@@ -25,6 +25,11 @@ Print a script that teaches a shell to complete this command. Load it:
 
 and put that line into ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish."""
 
+#: Names may hold spaces; compopt fails where nothing is being completed.
+_BASH_FILES: Final = (
+    "compopt -o filenames 2>/dev/null || true; local IFS=$'\\n'; COMPREPLY=($(compgen -{} -- \"$current\"));"
+)
+
 
 def add_parser(commands: Any, main_parser: Callable[[], argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("completion", help="print a script for shell completion", description=_HOW_TO)
@@ -134,9 +139,9 @@ def _bash(program: str, commands: Sequence[CommandOptions]) -> str:
 
 def _bash_reply(option: Option) -> str:
     if option.value == "files":
-        return 'compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$current"));'
+        return _BASH_FILES.format("f")
     if option.value == "folders":
-        return 'compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -d -- "$current"));'
+        return _BASH_FILES.format("d")
     if option.value == "words":
         return f'COMPREPLY=($(compgen -W {shlex.quote(" ".join(option.words))} -- "$current"));'
     return "COMPREPLY=();"

@@ -33,7 +33,8 @@ def explain(error: BaseException) -> Failure:
     if isinstance(error, StartupTimeoutError):
         return Failure(ExitCode.TIMEOUT, str(error), notes or "the log above says what it waited for")
     if isinstance(error, ConfigurationError):
-        return Failure(ExitCode.CONFIGURATION, str(error), error.hint or notes)
+        hint = error.hint or notes or "correct it, or name another one; --help lists the options"
+        return Failure(ExitCode.CONFIGURATION, str(error), hint)
     if isinstance(error, ApiConnectionError):
         return Failure(
             ExitCode.UNREACHABLE,
