@@ -1,0 +1,1 @@
+"""The pod engine: a kubelet's pod semantics on top of a ``ContainerRuntime``."""
