@@ -16,7 +16,7 @@ from virtual_kubelet.node.lease import DEFAULT_LEASE_DURATION
 from virtual_kubelet.node.node_controller import DEFAULT_STATUS_UPDATE_INTERVAL
 from virtual_kubelet.node.ping import DEFAULT_PING_INTERVAL, DEFAULT_PING_TIMEOUT
 from virtual_kubelet.objects.core_v1 import Node, Pod, Taint
-from virtual_kubelet.provider_binding import ProviderSource
+from virtual_kubelet.provider_binding import ProviderSource, provider_label
 from virtual_kubelet.server.certificates import Pem
 from virtual_kubelet.telemetry.metrics import Metrics
 
@@ -42,6 +42,7 @@ class KubeletConfig:
         provider: runs the pods; see ``ProviderSource``.
         client_config: the API server, and who we are there; see ``find_config``.
         node_name: of the Node; a DNS name.
+        provider_name: what people call it; by default the name it was given by, or that of its class.
         provider_config: a file for the provider.
         kube_api_qps, kube_api_burst: a budget for requests; 0: none.
         node_ips: the Node's InternalIPs, the preferred one first; by default the address that ``listen_host`` names, else
@@ -70,6 +71,7 @@ class KubeletConfig:
     provider: ProviderSource
     client_config: ClientConfig
     node_name: str = "virtual-kubelet"
+    provider_name: str = ""
     provider_config: Path | None = None
     kube_api_qps: float = 0.0
     kube_api_burst: int = 0
@@ -105,6 +107,7 @@ class KubeletConfig:
     clock: Clock = field(default_factory=SystemClock)
 
     def __post_init__(self) -> None:
+        self.provider_name = self.provider_name or provider_label(self.provider)
         if len(self.node_name) > 253 or not _NODE_NAME.fullmatch(self.node_name):
             raise ConfigurationError(
                 f"{self.node_name!r} is no name for a node",

@@ -26,7 +26,7 @@ from virtual_kubelet.node.pod_controller import PodController, PodControllerConf
 from virtual_kubelet.node.readiness import NodeReadiness
 from virtual_kubelet.objects.core_v1 import ConfigMap, Node, ObjectReference, Pod, PodStatus, Secret
 from virtual_kubelet.preflight import address_towards, kubelet_version, meet_api_server
-from virtual_kubelet.provider_binding import NodeHalf, make_provider, provider_label
+from virtual_kubelet.provider_binding import NodeHalf, make_provider
 from virtual_kubelet.server.authentication import (
     Authenticator,
     CertificateAuthenticator,
@@ -92,7 +92,7 @@ async def make_parts(config: KubeletConfig, stack: AsyncExitStack, deadline: flo
     pods = _Pods()
     references = ReferenceCache(client, on_change=pods.reference_changed, metrics=config.metrics)
     context = _context(config, state, ips, port, pods, references, recorder)
-    provider = await make_provider(config.provider, context)
+    provider = await make_provider(config.provider, context, name=config.provider_name)
     version = await meet_api_server(client, config.node_name, deadline=deadline)
     if isinstance(provider, AbstractAsyncContextManager):
         await stack.enter_async_context(provider)
@@ -168,7 +168,7 @@ def _context(
         secrets=_Secrets(references),
         services=references.services,
         record_event=record,
-        logger=get_logger(f"virtual_kubelet.providers.{provider_label(config.provider)}"),
+        logger=get_logger(f"virtual_kubelet.providers.{config.provider_name}"),
         tracer=tracer(),
         clock=config.clock,
     )
@@ -178,7 +178,7 @@ def _node(config: KubeletConfig, ips: Sequence[str], port: int, version: str, pr
     system = system_information(
         version,
         operating_system=config.operating_system,
-        runtime=f"{provider_label(config.provider)}://{__version__}",
+        runtime=f"{config.provider_name}://{__version__}",
     )
     node = default_node(
         config.node_name,

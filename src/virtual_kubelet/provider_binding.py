@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -31,12 +32,12 @@ def provider_label(source: ProviderSource) -> str:
     return str(name)[:63]
 
 
-async def make_provider(source: ProviderSource, context: ProviderContext) -> PodLifecycleHandler:
-    """The provider. Raises ``ProviderConfigError``: unknown, failed to be made, or lacks methods."""
-    label = provider_label(source)
+async def make_provider(source: ProviderSource, context: ProviderContext, *, name: str = "") -> PodLifecycleHandler:
+    """The provider. Raises ``ProviderConfigError``: unknown, failed to be made, or lacks methods; calls it ``name``."""
+    label = name or provider_label(source)
     made: Any = source
     if isinstance(source, str):
-        made = await _call(load_provider(source), context, label)
+        made = await _call(await asyncio.to_thread(load_provider, source), context, label)
     elif isinstance(source, type) or not isinstance(source, PodLifecycleHandler):
         made = await _call(source, context, label)
     missing = [name for name in _METHODS if not callable(getattr(made, name, None))]

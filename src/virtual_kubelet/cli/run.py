@@ -279,14 +279,16 @@ def kubelet_config(arguments: argparse.Namespace) -> KubeletConfig:
     from virtual_kubelet.kube.kubeconfig import find_config
     from virtual_kubelet.kubelet import KubeletConfig, OnShutdown
     from virtual_kubelet.objects.core_v1 import Taint
+    from virtual_kubelet.provider_binding import provider_label
 
     taints = []
     if not arguments.disable_taint:
-        value = arguments.taint_value if arguments.taint_value is not None else _label_value(arguments.provider)
+        value = arguments.taint_value if arguments.taint_value is not None else provider_label(arguments.provider)
         taints.append(Taint(key=arguments.taint_key, value=value, effect=arguments.taint_effect))
     return KubeletConfig(
         node_name=arguments.nodename,
         provider=provider_factory(arguments.provider, allow_host_processes=arguments.allow_host_processes),
+        provider_name=provider_label(arguments.provider),
         provider_config=Path(arguments.provider_config) if arguments.provider_config else None,
         client_config=find_config(arguments.kubeconfig),
         kube_api_qps=arguments.kube_api_qps,
@@ -316,11 +318,6 @@ def kubelet_config(arguments: argparse.Namespace) -> KubeletConfig:
         on_shutdown=tuple(OnShutdown(action) for action in arguments.on_shutdown or ["keep"]),
         drain_timeout=arguments.drain_timeout,
     )
-
-
-def _label_value(provider: str) -> str:
-    """A taint's value must be a label's: ``module:Name`` becomes ``Name``."""
-    return provider.rpartition(":")[2].rpartition(".")[2][:63]
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -151,6 +151,7 @@ async def _run(arguments: argparse.Namespace, manifests: Sequence[Manifest]) -> 
 def _kubelet_config(arguments: argparse.Namespace, cluster: DevCluster, folder: Path) -> KubeletConfig:
     from virtual_kubelet.kube.kubeconfig import load_kubeconfig
     from virtual_kubelet.kubelet import KubeletConfig, OnShutdown
+    from virtual_kubelet.provider_binding import provider_label
 
     name = arguments.nodename
     credentials = folder / "node.kubeconfig"
@@ -159,6 +160,7 @@ def _kubelet_config(arguments: argparse.Namespace, cluster: DevCluster, folder: 
     return KubeletConfig(
         node_name=name,
         provider=provider_factory(arguments.provider, allow_host_processes=arguments.provider == "process"),
+        provider_name=provider_label(arguments.provider),
         provider_config=Path(arguments.provider_config) if arguments.provider_config else None,
         client_config=load_kubeconfig(credentials),
         node_ips=["127.0.0.1"],
