@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from virtual_kubelet.contracts.pods import PodStatusBatch as PodStatusBatch
     from virtual_kubelet.contracts.pods import PodStatusCallback as PodStatusCallback
     from virtual_kubelet.contracts.pods import RerunSafe as RerunSafe
+    from virtual_kubelet.contracts.runtime import ContainerConfig as ContainerConfig
+    from virtual_kubelet.contracts.runtime import ContainerExit as ContainerExit
+    from virtual_kubelet.contracts.runtime import ContainerInstance as ContainerInstance
+    from virtual_kubelet.contracts.runtime import ContainerRuntime as ContainerRuntime
+    from virtual_kubelet.contracts.runtime import ContainerStartError as ContainerStartError
     from virtual_kubelet.errors import ConfigurationError as ConfigurationError
     from virtual_kubelet.errors import InvalidInputError as InvalidInputError
     from virtual_kubelet.errors import NotFoundError as NotFoundError
@@ -39,8 +44,13 @@ if TYPE_CHECKING:
     from virtual_kubelet.kubelet import Kubelet as Kubelet
     from virtual_kubelet.kubelet import KubeletConfig as KubeletConfig
     from virtual_kubelet.node.node_controller import NodeController as NodeController
+    from virtual_kubelet.node.node_template import default_node as default_node
+    from virtual_kubelet.node.node_template import system_information as system_information
     from virtual_kubelet.node.pod_controller import PodController as PodController
     from virtual_kubelet.node.pod_controller import PodControllerConfig as PodControllerConfig
+    from virtual_kubelet.node.readiness import NodeReadiness as NodeReadiness
+    from virtual_kubelet.runtime.checkpoint import PodCheckpoints as PodCheckpoints
+    from virtual_kubelet.runtime.pod_engine import PodEngine as PodEngine
 
 #: Public name -> the module it lives in.
 _PUBLIC = {
@@ -48,8 +58,13 @@ _PUBLIC = {
     "ClientConfig": "kube.config",
     "Clock": "clock",
     "ConfigurationError": "errors",
+    "ContainerConfig": "contracts.runtime",
+    "ContainerExit": "contracts.runtime",
+    "ContainerInstance": "contracts.runtime",
     "ContainerLogOptions": "contracts.logs",
     "ContainerLogs": "contracts.logs",
+    "ContainerRuntime": "contracts.runtime",
+    "ContainerStartError": "contracts.runtime",
     "InvalidInputError": "errors",
     "Kubelet": "kubelet",
     "KubeletConfig": "kubelet",
@@ -58,11 +73,14 @@ _PUBLIC = {
     "NodeConfigurer": "contracts.nodes",
     "NodeController": "node.node_controller",
     "NodeProvider": "contracts.nodes",
+    "NodeReadiness": "node.readiness",
     "NotFoundError": "errors",
     "PermanentError": "errors",
     "PodAddresses": "contracts.pods",
+    "PodCheckpoints": "runtime.checkpoint",
     "PodController": "node.pod_controller",
     "PodControllerConfig": "node.pod_controller",
+    "PodEngine": "runtime.pod_engine",
     "PodKey": "contracts.pods",
     "PodLifecycleHandler": "contracts.pods",
     "PodNotifier": "contracts.pods",
@@ -74,11 +92,13 @@ _PUBLIC = {
     "TransientError": "errors",
     "UnsupportedError": "errors",
     "VirtualKubeletError": "errors",
+    "default_node": "node.node_template",
     "find_config": "kube.kubeconfig",
+    "system_information": "node.node_template",
 }
 
 __version__ = "0.1.0"
-__all__ = [*_PUBLIC, "__version__"]  # noqa: PLE0604 - strings all
+__all__ = [*_PUBLIC, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
