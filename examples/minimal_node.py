@@ -38,7 +38,8 @@ class PaperProvider:
 
 
 async def main(kubeconfig: str | None = None) -> None:
-    config = KubeletConfig(node_name="paper", provider=PaperProvider, client_config=find_config(kubeconfig))
+    cluster = find_config(kubeconfig)
+    config = KubeletConfig(node_name="paper", provider=PaperProvider, client_config=cluster, listen_port=0)
     await Kubelet(config).run()
 
 

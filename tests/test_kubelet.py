@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.contract.scenarios import eventually
 from virtual_kubelet.contracts.context import ProviderContext
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.devcluster import DevCluster
@@ -124,17 +125,6 @@ async def running(config: KubeletConfig) -> AsyncIterator[tuple[Kubelet, asyncio
     finally:
         task.cancel()
         await asyncio.wait({task})
-
-
-async def eventually(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            value = condition()
-            if asyncio.iscoroutine(value):
-                value = await value
-            if value:
-                return
-            await asyncio.sleep(0.02)
 
 
 def provider_of(made: list[Recorder]) -> Callable[[ProviderContext], Recorder]:

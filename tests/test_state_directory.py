@@ -64,3 +64,12 @@ def test_one_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"cannot use the state directory .*file/s: Not a directory"):
         with held(tmp_path / "file" / "s"):
             pytest.fail("held a file")
+
+
+def test_a_user_without_a_home_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: (_ for _ in ()).throw(KeyError(uid)))
+    with pytest.raises(ConfigurationError, match="no home directory") as refused:
+        default_state_directory("http://a", "n")
+    assert "--state-dir" in refused.value.hint

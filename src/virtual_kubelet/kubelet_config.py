@@ -86,7 +86,7 @@ class KubeletConfig:
     listen_host: str = ""
     listen_port: int = 10250
     tls_certificate: Pem | None = None
-    tls_private_key: Pem | None = None
+    tls_private_key: Pem | None = field(default=None, repr=False)
     client_ca: Pem | None = None
     token_reviews: bool = True
     token_review_cache: float = 120.0

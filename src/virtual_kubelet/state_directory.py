@@ -19,10 +19,15 @@ __all__ = ["default_state_directory", "held"]
 def default_state_directory(server: str, node_name: str) -> Path:
     """``$XDG_STATE_HOME/virtual-kubelet/SERVER/NODE``: nodes of one name in two clusters must not share pods.
 
-    The default of ``$XDG_STATE_HOME`` is ``~/.local/state``.
+    The default of ``$XDG_STATE_HOME`` is ``~/.local/state``. Raises ``ConfigurationError`` if there is no home.
     """
     given = os.environ.get("XDG_STATE_HOME", "")
-    home = Path(given) if given.startswith("/") else Path.home() / ".local" / "state"
+    try:
+        home = Path(given) if given.startswith("/") else Path.home() / ".local" / "state"
+    except RuntimeError:  # no HOME, and no entry for this user
+        raise ConfigurationError(
+            "this user has no home directory to keep the node's state in", hint="name a directory with --state-dir"
+        ) from None
     place = re.sub(r"[^A-Za-z0-9.-]+", "_", urlsplit(server).netloc.rpartition("@")[2]) or "server"
     return home / "virtual-kubelet" / place / node_name
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ipaddress
 import os
 import shlex
 import shutil
@@ -120,6 +121,8 @@ async def _run(arguments: argparse.Namespace, manifests: Sequence[Manifest]) -> 
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="virtual-kubelet-"))
         stack.push_async_callback(asyncio.to_thread, shutil.rmtree, folder, ignore_errors=True)
         cluster = await stack.enter_async_context(DevCluster(host=arguments.listen.host or "", port=port or 0))
+        if not _is_loopback(arguments.listen.host):
+            screen.say("The dev cluster listens beyond this machine. It is meant for development: do not expose it.")
         kubeconfig = arguments.kubeconfig_out or folder / "kubeconfig"
         await asyncio.to_thread(_write_private, kubeconfig, _MARK + cluster.kubeconfig())
         config = await asyncio.to_thread(_kubelet_config, arguments, cluster, folder)
@@ -219,6 +222,13 @@ def _next_steps(arguments: argparse.Namespace, url: str, kubeconfig: Path) -> st
     lines += ["", f"  export KUBECONFIG={shlex.quote(str(kubeconfig))}", f"  {_first_pod()}"]
     lines += ["  kubectl get pods -o wide", "  kubectl logs hello", "", "Ctrl-C ends it all. What happens:", ""]
     return "\n".join(lines)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _first_pod() -> str:
