@@ -1,19 +1,20 @@
 """The supervisor: one small process a node that outlives it, starts its containers' processes and keeps what they leave.
 
-Plain standard library, run by its path as ``python -I -S supervisor.py DIRECTORY``: it imports nothing of this package and
-stays small. It is the child subreaper of all it starts, so no process gets out of its sight by ``setsid`` or a double
-fork. A container's output goes through two FIFOs, which the child opens for reading and writing: should the supervisor be
-killed, writes do not fail, and a new supervisor reads on. What it knows is in one JSON file a container, written
-atomically; a process is recognised by pid, start time and boot id, so a reused pid fools nobody.
+Plain standard library, run with ``python -I -S``: of this package it imports its own parts only, and stays small. It is
+the child subreaper of all it starts, so no process gets out of its sight by ``setsid`` or a double fork. A container's
+output goes through two FIFOs, which the child opens for reading and writing: should the supervisor be killed, writes do
+not fail, and a new supervisor reads on. What it knows is in one JSON file a container, written atomically; a process is
+recognised by pid, start time and boot id, so a reused pid fools nobody.
 
 Protocol, on the Unix socket ``supervisor.sock``: a message is a 4-byte big-endian length and JSON. Requests have an ``op``
 (start, signal, remove, list, stop) and a ``seq``; the answer repeats ``seq``. ``{"event": "exit", …}`` comes unasked.
 Only processes of the same user are served (SO_PEERCRED), one frame is at most 16 MiB.
 """
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
-import errno
 import fcntl
 import json
 import os
@@ -21,126 +22,35 @@ import selectors
 import signal
 import socket
 import struct
-import sys
 import time
 
-MARKER = "VIRTUAL_KUBELET_CONTAINER"
+from virtual_kubelet.providers.process.process_start import spawn
+from virtual_kubelet.providers.process.process_tree import boot_id, members_of, stat_of
+from virtual_kubelet.providers.process.supervised_container import Container
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing is not worth its memory in a process that has to stay small
+    from typing import Any
+
 LIMIT = 16 * 1024 * 1024
 IDLE_SECONDS = 60.0
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def boot_id():
-    with open("/proc/sys/kernel/random/boot_id") as file:
-        return file.read().strip()
-
-
-def stat_of(pid):
-    """(state, ppid, pgrp, session, start time) of a process, or None."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19])
-
-
-def now_ns():
-    return time.time_ns()
-
-
-class Container:
-    """One run of one container."""
-
-    def __init__(self, directory, record):
-        self.directory = directory
-        self.record = record
-        self.fifos = {}  # stream -> descriptor
-        self.rest = {"stdout": b"", "stderr": b""}
-        self.log = None
-        self.size = 0
-        self.pidfd = None
-
-    @property
-    def running(self):
-        return self.record["exit"] is None
-
-    def save(self):
-        path = os.path.join(self.directory, "record.json")
-        with open(path + ".new", "w") as file:
-            json.dump(self.record, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(path + ".new", path)
-
-    def write(self, stream, data):
-        """Lines as the CRI writes them: time, stream, F for a whole line or P for a part of one, the line."""
-        stamp = _stamp(now_ns())
-        lines = (self.rest[stream] + data).split(b"\n")
-        self.rest[stream] = lines.pop()
-        out = [b"%s %s F %s\n" % (stamp, stream.encode(), line) for line in lines]
-        while len(self.rest[stream]) >= 16384:
-            out.append(b"%s %s P %s\n" % (stamp, stream.encode(), self.rest[stream][:16384]))
-            self.rest[stream] = self.rest[stream][16384:]
-        self.append(b"".join(out))
-
-    def finish_logs(self):
-        for stream, rest in self.rest.items():
-            if rest:
-                self.append(b"%s %s P %s\n" % (_stamp(now_ns()), stream.encode(), rest))
-                self.rest[stream] = b""
-        for descriptor in self.fifos.values():
-            os.close(descriptor)
-        self.fifos = {}
-        if self.log is not None:
-            os.close(self.log)
-            self.log = None
-
-    def append(self, data):
-        if not data:
-            return
-        path = os.path.join(self.directory, "log")
-        if self.log is None:
-            self.log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self.size = os.fstat(self.log).st_size
-        if self.size and self.size + len(data) > self.record["max_log_bytes"]:
-            os.close(self.log)
-            for number in range(self.record["max_log_files"] - 1, 0, -1):
-                older = path if number == 1 else f"{path}.{number - 1}"
-                with contextlib.suppress(FileNotFoundError):
-                    os.replace(older, f"{path}.{number}")
-            if self.record["max_log_files"] == 1:
-                os.unlink(path)
-            self.log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self.size = 0
-        try:
-            written = os.write(self.log, data)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            return  # a full disk costs log lines, not the container
-        self.size += written
-
-
-def _stamp(ns):
-    seconds, fraction = divmod(ns, 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{fraction:09d}Z".encode()
-
-
 class Client:
     """One connection; output that it does not read is bounded, then it is cut."""
 
-    def __init__(self, connection):
+    def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self.inbox = b""
         self.outbox = b""
 
 
 class Supervisor:
-    def __init__(self, directory):
+    def __init__(self, directory: str) -> None:
         self.directory = directory
-        self.containers = {}
-        self.clients = {}
+        self.containers: dict[str, Container] = {}
+        self.clients: dict[int, Client] = {}
         self.selector = selectors.DefaultSelector()
         self.boot = boot_id()
         self.idle_since = time.monotonic()
@@ -148,7 +58,7 @@ class Supervisor:
 
     # The loop
 
-    def run(self):
+    def run(self) -> int:
         self.lock = os.open(
             os.path.join(self.directory, "supervisor.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
         )
@@ -192,7 +102,7 @@ class Supervisor:
         os.unlink(path)
         return 0
 
-    def leave_if_idle(self):
+    def leave_if_idle(self) -> None:
         if self.clients or any(c.running for c in self.containers.values()):
             self.idle_since = time.monotonic()
         elif time.monotonic() - self.idle_since > IDLE_SECONDS:
@@ -200,7 +110,7 @@ class Supervisor:
 
     # Containers
 
-    def adopt(self):
+    def adopt(self) -> None:
         """What an earlier supervisor started: by pid, start time and boot; the exit codes of such are not told to us."""
         base = os.path.join(self.directory, "containers")
         os.makedirs(base, mode=0o700, exist_ok=True)
@@ -218,22 +128,22 @@ class Supervisor:
                 self.ended(container, 137, None, "ContainerStatusUnknown", "the supervisor was not there when it ended")
                 continue
             self.open_fifos(container)
-            container.pidfd = os.pidfd_open(record["pid"])
-            self.selector.register(container.pidfd, selectors.EVENT_READ, ("pidfd", container))
+            pidfd = container.pidfd = os.pidfd_open(record["pid"])
+            self.selector.register(pidfd, selectors.EVENT_READ, ("pidfd", container))
 
-    def adopted_ended(self, container):
+    def adopted_ended(self, container: Container) -> None:
         self.forget_pidfd(container)
         self.ended(
             container, 137, None, "ContainerStatusUnknown", "the supervisor that started it was gone when it ended"
         )
 
-    def forget_pidfd(self, container):
+    def forget_pidfd(self, container: Container) -> None:
         if container.pidfd is not None:
             self.selector.unregister(container.pidfd)
             os.close(container.pidfd)
             container.pidfd = None
 
-    def open_fifos(self, container):
+    def open_fifos(self, container: Container) -> None:
         for stream in ("stdout", "stderr"):
             path = os.path.join(container.directory, stream)
             # Our own end is for reading and writing too: without another writer it would report its end at once.
@@ -241,7 +151,7 @@ class Supervisor:
             container.fifos[stream] = descriptor
             self.selector.register(descriptor, selectors.EVENT_READ, ("output", (container, stream)))
 
-    def read_output(self, container, stream):
+    def read_output(self, container: Container, stream: str) -> None:
         descriptor = container.fifos.get(stream)
         if descriptor is None:
             return
@@ -251,7 +161,7 @@ class Supervisor:
             return
         container.write(stream, data)
 
-    def start(self, request):
+    def start(self, request: dict[str, Any]) -> dict[str, Any]:
         name = request["id"]
         directory = os.path.join(self.directory, "containers", name)
         if name in self.containers or "/" in name or name.startswith("."):
@@ -263,7 +173,7 @@ class Supervisor:
             "pid": 0,
             "start_time": 0,
             "boot_id": self.boot,
-            "started_ns": now_ns(),
+            "started_ns": time.time_ns(),
             "exit": None,
             "max_log_bytes": request["max_log_bytes"],
             "max_log_files": request["max_log_files"],
@@ -273,87 +183,20 @@ class Supervisor:
             for stream in ("stdout", "stderr"):
                 os.mkfifo(os.path.join(directory, stream), 0o600)
             self.open_fifos(container)
-            failure = self.spawn(container, request)
+            started = spawn(directory, request)
         except OSError as error:
-            failure = {"error": "os", "errno": error.errno, "message": error.strerror or str(error)}
-        if failure is not None:
+            started = {"error": "os", "errno": error.errno, "message": error.strerror or str(error)}
+        if not isinstance(started, int):
             self.discard(container)
-            return failure
+            return started
+        record["pid"] = started
         found = stat_of(record["pid"])
         record["start_time"] = found[4] if found is not None else 0
         self.containers[name] = container
         container.save()
         return {"container": self.describe(container)}
 
-    def spawn(self, container, request):
-        """Fork and exec; gives what went wrong, told by the child through a pipe that exec closes."""
-        told, tell = os.pipe2(os.O_CLOEXEC)
-        descriptors = [
-            os.open(os.path.join(container.directory, s), os.O_RDWR | os.O_CLOEXEC) for s in ("stdout", "stderr")
-        ]
-        pid = os.fork()
-        if pid == 0:
-            self.become(request, descriptors, tell)  # does not return
-        os.close(tell)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        with os.fdopen(told, "rb") as file:
-            failure = file.read()
-        if failure:
-            os.waitpid(pid, 0)
-            return json.loads(failure)
-        container.record["pid"] = pid
-        return None
-
-    def become(self, request, descriptors, tell):
-        stage = "start"
-        try:
-            signal.set_wakeup_fd(-1)
-            for number in range(1, signal.NSIG):
-                if number not in (signal.SIGKILL, signal.SIGSTOP):
-                    with contextlib.suppress(OSError, ValueError):
-                        signal.signal(number, signal.SIG_DFL)
-            os.setsid()
-            null = os.open(os.devnull, os.O_RDONLY)
-            for target, source in ((0, null), (1, descriptors[0]), (2, descriptors[1])):
-                os.dup2(source, target)
-            os.umask(0o022)
-            stage = "runAsUser/runAsGroup"
-            if request.get("gid") is not None:
-                os.setgroups([])
-                os.setgid(request["gid"])
-            if request.get("uid") is not None:
-                if request.get("gid") is None:
-                    os.setgroups([])
-                os.setuid(request["uid"])
-            stage = "workingDir"
-            os.chdir(request["cwd"])
-            stage = "command"
-            os.closerange(3, tell)
-            os.closerange(tell + 1, 4096)
-            environment = {**request["env"], MARKER: request["id"]}
-            path = environment.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-            self.execute(request["argv"], environment, path)
-        except OSError as error:
-            os.write(tell, json.dumps({"error": stage, "errno": error.errno, "message": error.strerror}).encode())
-        except (ValueError, TypeError, KeyError, UnicodeError) as error:
-            os.write(tell, json.dumps({"error": stage, "errno": 0, "message": type(error).__name__}).encode())
-        finally:
-            os._exit(127)
-
-    def execute(self, argv, environment, path):
-        if "/" in argv[0]:
-            os.execve(argv[0], argv, environment)
-        last = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-        for folder in path.split(":"):
-            try:
-                os.execve(os.path.join(folder or ".", argv[0]), argv, environment)
-            except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                    last = error
-        raise last
-
-    def reap(self):
+    def reap(self) -> None:
         """Collect every child that has ended; those of no container were orphans of one."""
         by_pid = {c.record["pid"]: c for c in self.containers.values() if c.running}
         while True:
@@ -371,14 +214,16 @@ class Supervisor:
                 else:
                     self.ended(container, os.WEXITSTATUS(status), None, None, None)
 
-    def ended(self, container, code, number, reason, message):
+    def ended(
+        self, container: Container, code: int, number: int | None, reason: str | None, message: str | None
+    ) -> None:
         """Its main process is gone: what else belongs to it goes too, as in a container; then it is written down."""
         container.record["exit"] = {
             "code": code,
             "signal": number,
             "reason": reason,
             "message": message,
-            "finished_ns": now_ns(),
+            "finished_ns": time.time_ns(),
         }
         self.kill_all(container)
         for stream in list(container.fifos):
@@ -394,41 +239,14 @@ class Supervisor:
         container.save()
         self.broadcast({"event": "exit", "container": self.describe(container)})
 
-    def members(self, container):
-        """Processes that belong to it: by descent, by session, by the mark in their environment."""
-        marker = f"{MARKER}={container.record['id']}".encode()
-        main, found, stats = container.record["pid"], set(), {}
-        for name in os.listdir("/proc"):
-            if name.isdigit():
-                stat = stat_of(int(name))
-                if stat is not None and stat[0] != "Z":
-                    stats[int(name)] = stat
-        for pid, stat in stats.items():
-            if pid == os.getpid():
-                continue
-            if (main and (pid == main or stat[3] == main)) or stat[1] in found:
-                found.add(pid)
-                continue
-            try:
-                with open(f"/proc/{pid}/environ", "rb") as file:
-                    if marker in file.read().split(b"\0"):
-                        found.add(pid)
-            except OSError:
-                continue
-        grown = True
-        while grown:
-            children = {pid for pid, stat in stats.items() if stat[1] in found and pid not in found}
-            found |= children
-            grown = bool(children)
-        # Orphans of ours that hide their descent and their mark: they can only be of a container that has ended.
-        if not any(c.running for c in self.containers.values() if c is not container):
-            known = {c.record["pid"] for c in self.containers.values()}
-            found |= {pid for pid, stat in stats.items() if stat[1] == os.getpid() and pid not in known}
-        if not container.running:
-            found.discard(main)
-        return found
+    def members(self, container: Container) -> set[int]:
+        others_run = any(c.running for c in self.containers.values() if c is not container)
+        known = {c.record["pid"] for c in self.containers.values()}
+        return members_of(
+            container.record["id"], container.record["pid"], container.running, None if others_run else known
+        )
 
-    def kill_all(self, container):
+    def kill_all(self, container: Container) -> None:
         for _ in range(20):  # a process may fork while it is being looked for
             members = self.members(container)
             if not members:
@@ -438,7 +256,7 @@ class Supervisor:
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.002)
 
-    def signal(self, request):
+    def send_signal(self, request: dict[str, Any]) -> dict[str, Any]:
         container = self.containers.get(request["id"])
         if container is None or not container.running:
             return {}
@@ -451,25 +269,30 @@ class Supervisor:
                 os.killpg(container.record["pid"], request["signal"])
         return {}
 
-    def remove(self, request):
+    def remove(self, request: dict[str, Any]) -> dict[str, Any]:
         container = self.containers.get(request["id"])
         if container is None:
             return {}
         if container.running:
             self.forget_pidfd(container)
             self.kill_all(container)
-            deadline = time.monotonic() + 5
-            while container.running and time.monotonic() < deadline:
-                self.reap()
-                if container.running and stat_of(container.record["pid"]) is None:
-                    self.ended(container, 137, 9, None, None)
-                time.sleep(0.002)
+            self.await_end(container, time.monotonic() + 5)
         self.kill_all(container)
         del self.containers[request["id"]]
         self.discard(container)
         return {}
 
-    def discard(self, container):
+    def await_end(self, container: Container, deadline: float) -> None:
+        while time.monotonic() < deadline:
+            self.reap()
+            if not container.running:
+                return
+            if stat_of(container.record["pid"]) is None:  # another supervisor's child: nobody tells us its end
+                self.ended(container, 137, 9, None, None)
+                return
+            time.sleep(0.002)
+
+    def discard(self, container: Container) -> None:
         for descriptor in container.fifos.values():
             self.selector.unregister(descriptor)
         container.finish_logs()
@@ -477,13 +300,13 @@ class Supervisor:
             os.unlink(os.path.join(container.directory, name))
         os.rmdir(container.directory)
 
-    def describe(self, container):
+    def describe(self, container: Container) -> dict[str, Any]:
         record = container.record
         return {key: record[key] for key in ("id", "labels", "started_ns", "exit", "pid")}
 
     # Clients
 
-    def accept(self, listener):
+    def accept(self, listener: socket.socket) -> None:
         try:
             connection, _ = listener.accept()
         except OSError:
@@ -496,7 +319,7 @@ class Supervisor:
         client = self.clients[connection.fileno()] = Client(connection)
         self.selector.register(connection, selectors.EVENT_READ, ("client", client))
 
-    def serve(self, client):
+    def serve(self, client: Client) -> None:
         try:
             data = client.connection.recv(1 << 20)
         except BlockingIOError:
@@ -524,12 +347,12 @@ class Supervisor:
                 return
             self.send(client, {"seq": request.get("seq"), **answer})
 
-    def answer(self, request):
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         op = request["op"]
         if op == "start":
             return self.start(request)
         if op == "signal":
-            return self.signal(request)
+            return self.send_signal(request)
         if op == "remove":
             return self.remove(request)
         if op == "list":
@@ -541,7 +364,7 @@ class Supervisor:
             return {"stopped": True}
         return {"error": "protocol", "message": f"unknown op {op!r}"}
 
-    def send(self, client, message):
+    def send(self, client: Client, message: dict[str, Any]) -> None:
         body = json.dumps(message).encode()
         data = struct.pack(">I", len(body)) + body
         with contextlib.suppress(OSError):
@@ -551,22 +374,18 @@ class Supervisor:
             return
         self.drop(client)
 
-    def broadcast(self, message):
+    def broadcast(self, message: dict[str, Any]) -> None:
         for client in list(self.clients.values()):
             self.send(client, message)
 
-    def drop(self, client):
+    def drop(self, client: Client) -> None:
         number = client.connection.fileno()
         if self.clients.pop(number, None) is not None:
             self.selector.unregister(client.connection)
             client.connection.close()
 
 
-def main():
-    directory = sys.argv[1]
+def main(directory: str) -> int:
+    """Serve this directory until there is nothing to supervise; 0 at once if another one serves it."""
     os.chdir("/")
     return Supervisor(directory).run()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -17,7 +17,12 @@ from virtual_kubelet import TransientError
 
 __all__ = ["SupervisorClient"]
 
-_SCRIPT: Final = Path(__file__).with_name("supervisor.py")
+#: Where this package is imported from: without ``site`` (-S) and the environment (-I) Python does not know.
+_SOURCE: Final = Path(__file__).resolve().parents[3]
+_PROGRAM: Final = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from virtual_kubelet.providers.process.supervisor import main; sys.exit(main(sys.argv[2]))"
+)
 
 
 class SupervisorClient:
@@ -105,7 +110,7 @@ class SupervisorClient:
         log = os.open(self._directory / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_SCRIPT), str(self._directory)],
+                [sys.executable, "-I", "-S", "-c", _PROGRAM, str(_SOURCE), str(self._directory)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
