@@ -24,7 +24,8 @@
     │   ├── TooManyRequestsError      429
     │   └── ServerError               5xx
     ├── ApiConnectionError            the API server could not be reached, or broke off
-    │   └── ApiTimeoutError           it did not answer in time
+    │   ├── ApiTimeoutError           it did not answer in time
+    │   └── CredentialsError          our credentials cannot be had just now; also a KubeconfigError
     ├── StartupTimeoutError           the node was not Ready in time
     └── ProtocolError                 a peer broke the rules of a wire protocol
 
@@ -45,6 +46,7 @@ __all__ = [
     "BadRequestError",
     "ConfigurationError",
     "ConflictError",
+    "CredentialsError",
     "ForbiddenError",
     "GoneError",
     "InvalidInputError",
@@ -194,6 +196,14 @@ class ApiConnectionError(VirtualKubeletError):
 
 class ApiTimeoutError(ApiConnectionError):
     """The API server did not answer within the time-out."""
+
+
+class CredentialsError(KubeconfigError, ApiConnectionError):
+    """The token file or the exec plugin gives nothing just now, so no request can be made.
+
+    At start it is a mistake in the configuration, with a hint; in a running node it is one more reason why the API server
+    cannot be reached, and tried again like the others.
+    """
 
 
 class StartupTimeoutError(VirtualKubeletError):

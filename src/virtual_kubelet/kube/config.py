@@ -30,6 +30,6 @@ class ClientConfig:
     credentials: Credentials
     certificate_authority: bytes | None = field(default=None, repr=False)
     tls_server_name: str | None = None
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)  # its URL may hold a password
     namespace: str = "default"
     source: str = ""

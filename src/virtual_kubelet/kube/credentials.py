@@ -11,16 +11,19 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-from virtual_kubelet.errors import KubeconfigError
+from virtual_kubelet.errors import CredentialsError, KubeconfigError
 
-__all__ = ["Anonymous", "BasicAuth", "Credentials", "StaticToken", "TokenFile"]
+__all__ = ["Anonymous", "BasicAuth", "Credentials", "StaticToken", "TokenFile", "bearer"]
 
 
 class Credentials(Protocol):
     """Gives the header for a request."""
 
+    #: Goes up whenever the TLS context shows another client certificate: it takes new connections to show it.
+    certificate_changes: int
+
     async def authorization(self) -> str | None:
-        """The ``Authorization`` header, or None for none. Raises ``KubeconfigError`` if it cannot be had."""
+        """The ``Authorization`` header, or None for none. Raises ``CredentialsError`` if it cannot be had."""
         ...
 
     def reject(self) -> None:
@@ -28,8 +31,15 @@ class Credentials(Protocol):
         ...
 
 
+def bearer(token: str) -> str | None:
+    """The header for this token, or None if it could not be sent as one."""
+    return f"Bearer {token}" if token and token.isascii() and token.isprintable() and " " not in token else None
+
+
 class Anonymous:
     """Nothing but, perhaps, a client certificate."""
+
+    certificate_changes = 0
 
     async def authorization(self) -> str | None:
         return None
@@ -39,10 +49,15 @@ class Anonymous:
 
 
 class StaticToken:
-    """A bearer token that never changes."""
+    """A bearer token that never changes. Raises ``KubeconfigError`` if it cannot be one."""
+
+    certificate_changes = 0
 
     def __init__(self, token: str) -> None:
-        self._header = f"Bearer {token}"
+        header = bearer(token)
+        if header is None:
+            raise KubeconfigError("the token holds characters that no token has, such as a line break")
+        self._header = header
 
     async def authorization(self) -> str | None:
         return self._header
@@ -53,6 +68,8 @@ class StaticToken:
 
 class BasicAuth:
     """User name and password."""
+
+    certificate_changes = 0
 
     def __init__(self, username: str, password: str) -> None:
         self._header = "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
@@ -67,6 +84,8 @@ class BasicAuth:
 class TokenFile:
     """A bearer token in a file that somebody rotates: read again each minute, as client-go does, and after a 401."""
 
+    certificate_changes = 0
+
     def __init__(self, path: Path, *, period: float = 60.0) -> None:
         self.path = path
         self._period = period
@@ -76,16 +95,18 @@ class TokenFile:
     async def authorization(self) -> str | None:
         now = time.monotonic()
         if self._header is None or now - self._read_at >= self._period:
+            problem = ""
             try:
-                text = (await asyncio.to_thread(self.path.read_text)).strip()
+                header = bearer((await asyncio.to_thread(self.path.read_text, "ascii")).strip())
             except OSError as error:
-                if self._header is None:
-                    raise KubeconfigError(f"cannot read the token file {self.path}: {error.strerror}") from error
-                text = ""  # between removal and replacement of a rotating file: the last token may still be good
-            if text:
-                self._header = f"Bearer {text}"
+                header, problem = None, f"cannot read the token file {self.path}: {error.strerror}"
+            except UnicodeDecodeError:  # whose text quotes the file
+                header = None
+            if header is not None:
+                self._header = header
             elif self._header is None:
-                raise KubeconfigError(f"the token file {self.path} is empty")
+                raise CredentialsError(problem or f"the token file {self.path} holds no token")
+            # else: between removal and replacement of a rotating file the last token may still be good
             self._read_at = now
         return self._header
 

@@ -90,7 +90,8 @@ class ExecPlugin:
         self._time_limit = time_limit
         self._header: str | None = None
         self._valid = False
-        self._expires: datetime | None = None
+        self._renew_at: datetime | None = None
+        self.certificate_changes = 0
         self._lock = asyncio.Lock()
 
     async def authorization(self) -> str | None:
@@ -104,7 +105,7 @@ class ExecPlugin:
         self._valid = False
 
     def _current(self) -> bool:
-        return self._valid and (self._expires is None or datetime.now(UTC) < self._expires - _MARGIN)
+        return self._valid and (self._renew_at is None or datetime.now(UTC) < self._renew_at)
 
     async def _run(self) -> None:
         spec = self._spec

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -24,7 +24,7 @@ from virtual_kubelet.errors import ApiConnectionError, ApiError, BadRequestError
 from virtual_kubelet.kube.backoff import Backoff
 from virtual_kubelet.kube.client import ApiClient
 from virtual_kubelet.kube.resources import Resource
-from virtual_kubelet.kube.watch import WatchEvent
+from virtual_kubelet.kube.watch import Identity, WatchEvent
 from virtual_kubelet.objects.meta_v1 import ObjectMeta
 from virtual_kubelet.telemetry.logs import get_logger
 from virtual_kubelet.telemetry.metrics import Metrics
@@ -56,6 +56,8 @@ class Informer(Generic[T]):
         streaming: try a streaming list first (Kubernetes 1.32 and later); done without where it is refused.
         watch_seconds: how long one watch is asked for; a tenth less or more by chance, so that many do not meet.
         silence: seconds without a byte after which the connection counts as half-open; more than ``watch_seconds``.
+        shortest_watch: a watch that ends without an event in fewer seconds counts as a failure (client-go: 1).
+        streaming_patience: seconds without an event or the final bookmark after which a streaming list counts as ignored.
         metrics: counts watches begun again.
     """
 
@@ -71,6 +73,8 @@ class Informer(Generic[T]):
         streaming: bool = True,
         watch_seconds: float = 28.0,
         silence: float = 38.0,
+        shortest_watch: float = 1.0,
+        streaming_patience: float = 5.0,
         backoff: Backoff | None = None,
         metrics: Metrics | None = None,
     ) -> None:
@@ -85,6 +89,8 @@ class Informer(Generic[T]):
             raise ValueError("silence must be longer than a watch lasts")
         self._watch_seconds = watch_seconds
         self._silence = silence
+        self._shortest_watch = shortest_watch
+        self._streaming_patience = streaming_patience
         self._backoff = backoff or Backoff(initial=0.8, factor=2.0, cap=30.0, reset_after=120.0)
         self._metrics = metrics
         self._handlers: list[InformerHandler[T]] = []
@@ -125,10 +131,14 @@ class Informer(Generic[T]):
             try:
                 if not self.resource_version:
                     await self._list()
-                await self._watch()
-                self._restarted("ended")
-                self._backoff.healthy()
-                continue
+                if await self._watch():
+                    self._restarted("ended")
+                    self._backoff.healthy()
+                    continue
+                # Something between us and the server ends every watch at once: asking on would be a busy loop.
+                log.warning("the watch of %s ended at once, trying again", self._resource.plural)
+                self._restarted("short")
+                delay = self._backoff.next()
             except GoneError:
                 self.resource_version = ""
                 self._restarted("expired")
@@ -149,10 +159,16 @@ class Informer(Generic[T]):
         if self._metrics is not None:
             self._metrics.watch_restarts.labels(self._resource.plural, reason).inc()
 
-    def _malformed(self, count: int) -> None:
-        if count and not self._malformed_said:
-            self._malformed_said = True
-            log.error("an object among %s could not be read and is left out", self._resource.plural)
+    def _malformed(self, identity: Identity | None) -> None:
+        if self._malformed_said:
+            return
+        self._malformed_said = True
+        which = f"{identity.namespace}/{identity.name}" if identity is not None else "one without a name"
+        log.error(
+            "an object among %s cannot be read (%s): it stays as last known; more are not reported",
+            self._resource.plural,
+            which,
+        )
 
     # Watching
 
@@ -167,27 +183,31 @@ class Informer(Generic[T]):
             **options,
         )
 
-    async def _watch(self) -> None:
+    async def _watch(self) -> bool:
+        """Until the watch ends; whether it was one that is worth to be begun again at once."""
+        loop = asyncio.get_running_loop()
+        started, heard = loop.time(), False
         async with aclosing(self._open(resource_version=self.resource_version)) as events:
             async for event in events:
+                heard = True
                 self._apply(event)
+        return heard or loop.time() - started >= self._shortest_watch
 
     def _apply(self, event: WatchEvent[T]) -> None:
         obj = event.object
         if obj is None:
             if event.resource_version:
                 self.resource_version = event.resource_version
-            elif event.type == "MALFORMED":
-                self._malformed(1)
+            if event.type == "MALFORMED":
+                self._malformed(event.identity)
+                if event.deleted and event.identity is not None:
+                    self._delete((event.identity.namespace, event.identity.name), None)
             return
         meta = _meta(obj)
         key = (meta.namespace or "", meta.name or "")
         known = self._store.get(key)
         if event.type == "DELETED":
-            if known is not None:
-                del self._store[key]
-                for handler in self._handlers:
-                    handler.on_delete(obj)
+            self._delete(key, obj)
         else:
             self._store[key] = obj
             if known is None:
@@ -201,6 +221,12 @@ class Informer(Generic[T]):
                 for handler in self._handlers:
                     handler.on_update(known, obj)
         self.resource_version = meta.resource_version or self.resource_version
+
+    def _delete(self, key: tuple[str, str], last: T | None) -> None:
+        known = self._store.pop(key, None)
+        if known is not None:
+            for handler in self._handlers:
+                handler.on_delete(last if last is not None else known)
 
     # Lists
 
@@ -216,24 +242,35 @@ class Informer(Generic[T]):
 
     async def _list_streaming(self) -> None:
         fresh: dict[tuple[str, str], T] = {}
-        async with aclosing(self._open(send_initial_events=True)) as events:
-            async for event in events:
-                if self.resource_version:
-                    self._apply(event)
-                elif event.initial_end:
-                    self._replace(fresh, event.resource_version)
-                elif event.type == "ADDED" and event.object is not None:
-                    fresh[_key(event.object)] = event.object
-                elif event.type == "MALFORMED":
-                    self._malformed(1)
-                else:
-                    # A server that does not know the parameter ignores it: no bookmark ends its initial events.
-                    raise _NoStreamingListError(f"{event.type} among the initial events")
+        malformed: list[Identity | None] = []
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._streaming_patience) as limit:
+                async with aclosing(self._open(send_initial_events=True)) as events:
+                    async for event in events:
+                        if self.resource_version:
+                            self._apply(event)
+                        elif event.initial_end:
+                            limit.reschedule(None)
+                            self._replace(fresh, event.resource_version, malformed)
+                        elif event.type == "ADDED" and event.object is not None:
+                            limit.reschedule(loop.time() + self._streaming_patience)
+                            fresh[_key(event.object)] = event.object
+                        elif event.type == "MALFORMED":
+                            malformed.append(event.identity)
+                        else:
+                            # A server that does not know the parameter ignores it: no bookmark ends its initial events.
+                            raise _NoStreamingListError(f"{event.type} among the initial events")
+        except TimeoutError:
+            if not limit.expired():
+                raise  # a handler's own
+            raise _NoStreamingListError("no bookmark ended the initial events in time") from None
         if not self.resource_version:
             raise _NoStreamingListError("no bookmark ended the initial events")
 
     async def _list_pages(self) -> None:
         fresh: dict[tuple[str, str], T] = {}
+        malformed: list[Identity | None] = []
         continue_ = ""
         while True:
             # A resourceVersion of "" asks for the newest state: no stale list from a server that lags behind.
@@ -246,14 +283,24 @@ class Informer(Generic[T]):
                 label_selector=self._label_selector,
             )
             fresh.update((_key(obj), obj) for obj in page.items)
-            self._malformed(page.malformed)
+            malformed += page.malformed
             continue_ = page.continue_
             if not continue_:
                 break
-        self._replace(fresh, page.resource_version)
+        self._replace(fresh, page.resource_version, malformed)
 
-    def _replace(self, fresh: dict[tuple[str, str], T], resource_version: str) -> None:
+    def _replace(
+        self, fresh: dict[tuple[str, str], T], resource_version: str, malformed: Sequence[Identity | None]
+    ) -> None:
+        """Take a complete list for the truth; what could not be read of it is there, so it stays as last known."""
         old, self._store = self._store, fresh
+        if malformed:
+            for identity in malformed:
+                self._malformed(identity)
+            unread = None if None in malformed else {(i.namespace, i.name) for i in malformed if i is not None}
+            for key, obj in old.items():
+                if key not in fresh and (unread is None or key in unread):
+                    fresh[key] = obj
         self.resource_version = resource_version
         for key, obj in old.items():
             new = fresh.get(key)

@@ -40,13 +40,14 @@ _decoder = msgspec.json.Decoder(Status)
 
 
 def error_from(code: int, headers: Mapping[str, str], body: bytes) -> ApiError:
-    """The error that an answer of 400 and more is. A body that is no ``Status`` is not quoted."""
+    """The error that an answer of 300 and more is. A body that is no ``Status`` is not quoted."""
     try:
         status = _decoder.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         status = None
     if status is None or status.kind != "Status":
-        status = Status(code=code)
+        message = "the API server answered with a redirect, which is not followed" if 300 <= code < 400 else ""
+        status = Status(code=code, message=message)
     return error_from_status(status, code, headers.get("Retry-After"))
 
 
@@ -72,10 +73,17 @@ def error_from_status(status: Status, code: int | None = None, retry_after: str 
 
 def explain(error: BaseException) -> str:
     """What went wrong with the network, in words."""
+    proxied = "the proxy: " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy answered {error.status}"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         error = error.certificate_error
     if isinstance(error, aiohttp.ClientConnectorError):
         error = error.os_error
+    return proxied + _reason(error)
+
+
+def _reason(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
@@ -84,8 +92,12 @@ def explain(error: BaseException) -> str:
         return "connection refused"
     if isinstance(error, socket.gaierror):
         return "its name cannot be resolved"
-    if isinstance(error, aiohttp.ServerDisconnectedError):
+    if isinstance(error, (aiohttp.ServerDisconnectedError, ConnectionResetError)):
         return "it closed the connection"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "it broke off in the middle of its answer"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "it does not speak HTTP"  # the error's own text quotes what it sent
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -11,22 +11,37 @@ from virtual_kubelet.errors import ApiConnectionError
 from virtual_kubelet.kube.responses import error_from_status
 from virtual_kubelet.objects.meta_v1 import ObjectMeta, Status
 
-__all__ = ["WatchEvent", "decode_events", "split_lines"]
+__all__ = ["UNREADABLE", "Identity", "WatchEvent", "decode_events", "identity_of", "split_lines"]
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+
+#: What decoding raises: msgspec lets bytes that are no UTF-8 and endless nesting through as Python's own errors.
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class Identity(NamedTuple):
+    """Which object, when the rest of it cannot be read."""
+
+    namespace: str
+    name: str
+    resource_version: str
 
 
 class WatchEvent(NamedTuple, Generic[T]):
     """One event.
 
     ``type`` is ADDED, MODIFIED or DELETED with ``object``; BOOKMARK with ``resource_version`` only (``initial_end`` marks
-    the end of a streaming list); MALFORMED if the object could not be decoded.
+    the end of a streaming list); MALFORMED if the object could not be decoded, with its ``identity`` if that much could
+    be read, and ``deleted`` if it is gone.
     """
 
     type: str
     object: T | None
     resource_version: str = ""
     initial_end: bool = False
+    identity: Identity | None = None
+    deleted: bool = False
 
 
 class _Envelope(msgspec.Struct, gc=False):
@@ -38,9 +53,29 @@ class _Bookmark(msgspec.Struct):
     metadata: ObjectMeta
 
 
+class _Names(msgspec.Struct, rename={"resource_version": "resourceVersion"}):
+    name: str
+    namespace: str = ""
+    resource_version: str = ""
+
+
+class _Named(msgspec.Struct):
+    metadata: _Names
+
+
 _envelopes = msgspec.json.Decoder(_Envelope)
 _bookmarks = msgspec.json.Decoder(_Bookmark)
 _statuses = msgspec.json.Decoder(Status)
+_named = msgspec.json.Decoder(_Named)
+
+
+def identity_of(encoded: bytes | msgspec.Raw) -> Identity | None:
+    """Which object these bytes are meant to be, or None."""
+    try:
+        names = _named.decode(encoded).metadata
+    except UNREADABLE:
+        return None
+    return Identity(names.namespace, names.name, names.resource_version)
 
 
 async def split_lines(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[list[bytes]]:
@@ -70,20 +105,31 @@ def decode_events(lines: Iterable[bytes], decoder: msgspec.json.Decoder[T]) -> I
     for line in lines:
         try:
             envelope = _envelopes.decode(line)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             yield WatchEvent("MALFORMED", None)
             continue
         kind = envelope.type
         try:
             if kind in ("ADDED", "MODIFIED", "DELETED"):
-                yield WatchEvent(kind, decoder.decode(envelope.object))
+                event: WatchEvent[T] = WatchEvent(kind, decoder.decode(envelope.object))
             elif kind == "BOOKMARK":
                 meta: Any = _bookmarks.decode(envelope.object).metadata
                 ended = (meta.annotations or {}).get("k8s.io/initial-events-end") == "true"
-                yield WatchEvent(kind, None, meta.resource_version or "", ended)
+                event = WatchEvent(kind, None, meta.resource_version or "", ended)
             elif kind == "ERROR":
-                raise error_from_status(_statuses.decode(envelope.object))
+                raise error_from_status(_status(envelope.object))
             else:
-                yield WatchEvent("MALFORMED", None)
-        except msgspec.DecodeError:
-            yield WatchEvent("MALFORMED", None)
+                event = WatchEvent("MALFORMED", None)
+        except UNREADABLE:
+            identity = identity_of(envelope.object) if kind != "BOOKMARK" else None
+            version = identity.resource_version if identity is not None else ""
+            event = WatchEvent("MALFORMED", None, version, identity=identity, deleted=kind == "DELETED")
+        yield event
+
+
+def _status(encoded: msgspec.Raw) -> Status:
+    """An ERROR ends the watch, whether what is wrong can be read or not."""
+    try:
+        return _statuses.decode(encoded)
+    except UNREADABLE:
+        return Status(code=500, message="the watch ended with an error that cannot be read")

@@ -1,0 +1,260 @@
+"""HTTP to one API server: connections, credentials, time-outs, retries, metrics. Knows no resources and no objects."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, NamedTuple
+
+import aiohttp
+from yarl import URL
+
+from virtual_kubelet.errors import ApiConnectionError, ApiTimeoutError
+from virtual_kubelet.kube.budget import RequestBudget
+from virtual_kubelet.kube.config import ClientConfig
+from virtual_kubelet.kube.responses import error_from, explain
+from virtual_kubelet.telemetry.metrics import Metrics
+from virtual_kubelet.telemetry.tracing import span
+
+__all__ = ["ApiResponse", "Transport"]
+
+_JSON: Final = "application/json"
+
+
+class ApiResponse(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Transport:
+    """Sends requests and opens streams; its arguments are ``ApiClient``'s, which see."""
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        *,
+        metrics: Metrics | None,
+        qps: float,
+        burst: int,
+        connections: int,
+        request_timeout: float,
+        user_agent: str,
+        retries: int,
+        longest_retry_after: float,
+    ) -> None:
+        self.config = config
+        self.request_timeout = request_timeout
+        self._metrics = metrics
+        self._budget = RequestBudget(qps, burst)
+        self._connections = connections
+        self._user_agent = user_agent
+        self._retries = retries
+        self._longest_retry_after = longest_retry_after
+        self._base = config.server.rstrip("/")
+        self._session: aiohttp.ClientSession | None = None
+        self._stream_session: aiohttp.ClientSession | None = None
+        self._certificate_changes = config.credentials.certificate_changes
+        self._retired: list[aiohttp.ClientSession] = []
+        self._counters: dict[tuple[str, str, str], Any] = {}
+        self._timers: dict[tuple[str, str], Any] = {}
+        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
+
+    async def aclose(self) -> None:
+        """Close all connections; requests and streams under way fail."""
+        sessions = [*self._retired, self._session, self._stream_session]
+        self._session = self._stream_session = None
+        self._retired = []
+        for session in sessions:
+            if session is not None:
+                await session.close()
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: dict[str, str],
+        timeout: float | None,
+        *,
+        verb: str,
+        resource: str,
+        repeatable: bool,
+    ) -> ApiResponse:
+        """One request, tried again where that is safe. ``headers`` are changed.
+
+        ``repeatable``: may be sent twice, if a connection breaks before an answer. What the server refuses with a
+        Retry-After it has not done, so that is always tried again.
+        """
+        with span("api " + verb, resource=resource):
+            return await self._send(method, path, body, headers, timeout, verb, resource, repeatable)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: dict[str, str],
+        timeout: float | None,
+        verb: str,
+        resource: str,
+        repeatable: bool,
+    ) -> ApiResponse:
+        refreshed = broken = False
+        refused = 0
+        url = URL(self._base + path, encoded=True)
+        while True:
+            if self._budget.limited:
+                await self._budget.take()
+            try:
+                answer = await self._once(method, url, body, headers, timeout, verb, resource)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                self._count(verb, resource, "error")
+                # A pooled connection that had been closed under us: a fresh one may well work.
+                if repeatable and not broken and _went_stale(error):
+                    broken = True
+                    continue
+                raise self._broken(error) from error
+            if answer.status < 300:
+                return answer
+            failure = error_from(answer.status, answer.headers, answer.body)
+            if answer.status == 401 and not refreshed:
+                refreshed = True
+                self.config.credentials.reject()
+            elif answer.status in (429, 503) and failure.retry_after is not None and refused < self._retries:
+                refused += 1
+                await asyncio.sleep(min(failure.retry_after, self._longest_retry_after))
+            else:
+                raise failure
+
+    async def _once(
+        self,
+        method: str,
+        url: URL,
+        body: bytes | None,
+        headers: dict[str, str],
+        timeout: float | None,
+        verb: str,
+        resource: str,
+    ) -> ApiResponse:
+        authorization = await self.config.credentials.authorization()
+        if authorization is not None:
+            headers["Authorization"] = authorization
+        seconds = timeout or self.request_timeout
+        limit = self._timeouts.get(seconds)
+        if limit is None:
+            limit = self._timeouts[seconds] = aiohttp.ClientTimeout(total=seconds)
+        self._retire_after_new_certificate()
+        if self._session is None:
+            self._session = self._new_session(self._connections)
+        started = time.perf_counter()
+        async with self._session.request(
+            method,
+            url,
+            data=body,
+            headers=headers,
+            timeout=limit,
+            allow_redirects=False,
+            server_hostname=self.config.tls_server_name,
+        ) as answer:
+            content = await answer.read()
+        self._count(verb, resource, str(answer.status), time.perf_counter() - started)
+        return ApiResponse(answer.status, answer.headers, content)
+
+    @asynccontextmanager
+    async def stream(self, path: str, resource: str, inactivity: float | None) -> AsyncIterator[AsyncIterator[bytes]]:
+        """A GET whose answer is read as it comes; ``inactivity`` seconds without a byte raise ``ApiTimeoutError``."""
+        try:
+            answer = await self._open(path, resource, inactivity)
+            async with answer:
+                yield answer.content.iter_any()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._broken(error) from error
+
+    async def _open(self, path: str, resource: str, inactivity: float | None) -> aiohttp.ClientResponse:
+        url = URL(self._base + path, encoded=True)
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=inactivity)
+        for refreshed in (False, True):
+            authorization = await self.config.credentials.authorization()
+            headers = {} if authorization is None else {"Authorization": authorization}
+            self._retire_after_new_certificate()
+            if self._stream_session is None:
+                self._stream_session = self._new_session(0)
+            started = time.perf_counter()
+            try:
+                async with asyncio.timeout(self.request_timeout):
+                    answer = await self._stream_session.get(
+                        url,
+                        headers=headers,
+                        timeout=timeout,
+                        allow_redirects=False,
+                        server_hostname=self.config.tls_server_name,
+                    )
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                self._count("watch", resource, "error")
+                raise
+            self._count("watch", resource, str(answer.status), time.perf_counter() - started)
+            if answer.status < 300:
+                return answer
+            async with answer, asyncio.timeout(self.request_timeout):
+                failure = error_from(answer.status, answer.headers, await answer.read())
+            if answer.status == 401:
+                self.config.credentials.reject()
+                if not refreshed:
+                    continue
+            break
+        raise failure
+
+    def _new_session(self, connections: int) -> aiohttp.ClientSession:
+        config = self.config
+        connector = aiohttp.TCPConnector(limit=connections, ssl=config.ssl_context or True)
+        session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": self._user_agent, "Accept": _JSON},
+            proxy=config.proxy,
+            auto_decompress=True,
+            trust_env=False,
+        )
+        # aiohttp would repeat a DELETE, which could then hit a successor of the same name; we know better what may be
+        # repeated. There is no public switch; tests/kube/test_client.py counts what reaches the server.
+        session._retry_connection = False
+        return session
+
+    def _retire_after_new_certificate(self) -> None:
+        """A client certificate is shown when a connection begins: a new one needs new connections."""
+        changes = self.config.credentials.certificate_changes
+        if changes == self._certificate_changes:
+            return
+        self._certificate_changes = changes
+        # What is under way may end on its old connection; idle ones are closed by their keep-alive limit.
+        self._retired += [session for session in (self._session, self._stream_session) if session is not None]
+        self._session = self._stream_session = None
+
+    def _broken(self, error: BaseException) -> ApiConnectionError:
+        if isinstance(error, TimeoutError):
+            return ApiTimeoutError(f"the API server at {self._base} did not answer in time")
+        return ApiConnectionError(f"cannot talk to the API server at {self._base}: {explain(error)}")
+
+    def _count(self, verb: str, resource: str, code: str, seconds: float | None = None) -> None:
+        if self._metrics is None:
+            return
+        counter = self._counters.get((verb, resource, code))
+        if counter is None:
+            counter = self._metrics.api_requests.labels(verb, resource, code)
+            self._counters[verb, resource, code] = counter
+        counter.inc()
+        if seconds is None:
+            return
+        timer = self._timers.get((verb, resource))
+        if timer is None:
+            timer = self._timers[verb, resource] = self._metrics.api_request_seconds.labels(verb, resource)
+        timer.observe(seconds)
+
+
+def _went_stale(error: BaseException) -> bool:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return False
+    return isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionResetError))
