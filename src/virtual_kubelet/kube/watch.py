@@ -86,18 +86,17 @@ async def split_lines(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator
     parts: list[bytes] = []
     held = 0
     async for chunk in chunks:
-        if b"\n" not in chunk:
-            parts.append(chunk)
-            held += len(chunk)
-            if held > limit:
-                raise ApiConnectionError(f"a watch line is longer than {limit} bytes")
-            continue
         first, *lines = chunk.split(b"\n")
         parts.append(first)
-        lines.insert(0, b"".join(parts))
-        parts = [lines.pop()]
-        held = len(parts[0])
-        yield [line for line in lines if line]
+        held += len(first)
+        if lines:
+            lines.insert(0, b"".join(parts))
+            parts = [lines.pop()]
+            held = len(parts[0])
+        if held > limit or any(len(line) > limit for line in lines):
+            raise ApiConnectionError(f"a watch line is longer than {limit} bytes")
+        if lines:
+            yield [line for line in lines if line]
 
 
 def decode_events(lines: Iterable[bytes], decoder: msgspec.json.Decoder[T]) -> Iterator[WatchEvent[T]]:
