@@ -18,6 +18,7 @@ MAY_BLOCK = [
     ("virtual_kubelet/kube/kubeconfig.py", "load_kubeconfig"),
     ("virtual_kubelet/kube/kubeconfig.py", "in_cluster_config"),
     ("virtual_kubelet/kube/kubeconfig.py", "find_config"),
+    ("virtual_kubelet/runtime/checkpoint.py", "__init__"),
 ]
 
 

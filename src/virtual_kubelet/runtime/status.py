@@ -61,10 +61,24 @@ def build_status(
     unready = [v.container.name for v in main if not v.run.running]
     incomplete = [v.container.name for v in init if v.run.exit is None or v.run.exit.exit_code != 0]
 
+    # When it changed follows from the runs, so that an engine made anew says the same as the one before.
+    initialized_at = max([start_time, *(r.exit.finished_at for r in runs_init if r.exit is not None)])
+    last = max(
+        [initialized_at, *(moment for r in runs_main for moment in (r.started_at, _ended_at(r)) if moment is not None)]
+    )
+    since = {
+        "PodScheduled": start_time,
+        "PodReadyToStartContainers": last if ended else start_time,
+        "Initialized": initialized_at,
+        "Ready": last,
+        "ContainersReady": last,
+    }
+
     def condition(kind: str, holds: bool, reason: str | None = None, message: str | None = None) -> PodCondition:
         old = known.get(kind)
         status = "True" if holds else "False"
-        moment = old.last_transition_time if old is not None and old.status == status else format_time(now)
+        kept = old is not None and old.status == status
+        moment = old.last_transition_time if old is not None and kept else format_time(since[kind])
         return PodCondition(type=kind, status=status, reason=reason, message=message, last_transition_time=moment)
 
     why: tuple[str | None, str | None] = (None, None)
@@ -101,6 +115,10 @@ def build_status(
             for v in main
         ],
     )
+
+
+def _ended_at(run: Run) -> datetime | None:
+    return run.exit.finished_at if run.exit is not None else None
 
 
 def _ending_phase(init: Sequence[ContainerView], main: Sequence[ContainerView], policy: str) -> str:

@@ -1,0 +1,90 @@
+"""A runtime in memory that does as it is told, for the pod engine's tests in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime, timedelta
+
+from virtual_kubelet.contracts.logs import ContainerLogOptions, LogLine
+from virtual_kubelet.contracts.runtime import ContainerConfig, ContainerExit, ContainerInstance, ContainerStartError
+from virtual_kubelet.errors import InvalidInputError
+from virtual_kubelet.objects.core_v1 import Pod
+from virtual_kubelet.objects.times import parse_time
+
+
+class LoopClock:
+    """Wall time that runs with the loop's virtual time."""
+
+    def __init__(self) -> None:
+        self.start, self.begin = parse_time("2026-01-01T00:00:00Z"), asyncio.get_running_loop().time()
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def now(self) -> datetime:
+        return self.start + timedelta(seconds=self.monotonic() - self.begin)
+
+
+class Runtime:
+    """Containers end when a test says so, or on SIGTERM unless ``stubborn``, or on SIGKILL."""
+
+    def __init__(self, clock: LoopClock) -> None:
+        self.clock = clock
+        self.instances: dict[str, ContainerInstance] = {}
+        self.started: list[str] = []
+        self.signals: list[tuple[str, int]] = []
+        self.failures: dict[str, list[Exception]] = {}
+        self.stubborn = False
+        self.refused = ""
+        self.numbers = itertools.count(1)
+        self.exited: Callable[[str, ContainerExit], None] = lambda container_id, ended: None
+
+    def notify_exits(self, callback: Callable[[str, ContainerExit], None]) -> None:
+        self.exited = callback
+
+    def check_pod(self, pod: Pod) -> None:
+        if self.refused:
+            raise InvalidInputError(self.refused)
+
+    def pod_ips(self, pod: Pod) -> Sequence[str]:
+        return ["10.0.0.7"]
+
+    async def start_container(self, config: ContainerConfig) -> ContainerInstance:
+        name = config.container.name
+        waiting = self.failures.get(name)
+        if waiting:
+            raise waiting.pop(0)
+        self.started.append(name)
+        instance = ContainerInstance(f"{name}-{next(self.numbers)}", config.labels, self.clock.now())
+        self.instances[instance.id] = instance
+        return instance
+
+    def running(self, name: str) -> ContainerInstance:
+        return next(i for i in self.instances.values() if i.labels["container"] == name and i.exit is None)
+
+    def end(self, name: str, code: int = 0, signal: int | None = None) -> None:
+        instance = self.running(name)
+        ended = ContainerExit(code, self.clock.now(), signal=signal)
+        self.instances[instance.id] = ContainerInstance(instance.id, instance.labels, instance.started_at, ended)
+        self.exited(instance.id, ended)
+
+    async def signal_container(self, container_id: str, signal: int) -> None:
+        instance = self.instances[container_id]
+        self.signals.append((instance.labels["container"], signal))
+        if signal == 9 or not self.stubborn:
+            self.end(instance.labels["container"], 128 + signal, signal)
+
+    async def remove_container(self, container_id: str) -> None:
+        del self.instances[container_id]
+
+    async def list_containers(self) -> Sequence[ContainerInstance]:
+        return list(self.instances.values())
+
+    async def container_logs(self, container_id: str, options: ContainerLogOptions) -> AsyncIterator[LogLine]:
+        yield LogLine(0, f"{container_id}\n".encode())
+
+
+def start_error(message: str, **kwargs: object) -> ContainerStartError:
+    return ContainerStartError(message, **kwargs)  # type: ignore[arg-type]
