@@ -63,6 +63,13 @@ class Container:
             self.log = None
 
     def append(self, data: bytes) -> None:
+        limit = self.record["max_log_bytes"]
+        while len(data) > limit:  # more than a file may have: at a line's end, if there is one
+            at = data.rfind(b"\n", 0, limit) + 1 or data.find(b"\n") + 1 or len(data)
+            if at == len(data):
+                break
+            self.append(data[:at])
+            data = data[at:]
         if not data:
             return
         path = os.path.join(self.directory, "log")

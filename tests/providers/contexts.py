@@ -1,0 +1,49 @@
+"""A ProviderContext without a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from virtual_kubelet.clock import Clock, SystemClock
+from virtual_kubelet.contracts.context import ProviderContext
+from virtual_kubelet.errors import ApiNotFoundError
+from virtual_kubelet.objects.core_v1 import Service
+from virtual_kubelet.telemetry.logs import get_logger
+from virtual_kubelet.telemetry.tracing import tracer
+
+
+class Nothing:
+    """Readers of a cluster in which there is nothing."""
+
+    async def get(self, namespace: str, name: str) -> Any:
+        raise ApiNotFoundError(404, "NotFound", name)
+
+    def list(self) -> list[Any]:
+        return []
+
+
+async def no_services(namespace: str) -> Sequence[Service]:
+    return []
+
+
+def context(folder: Path, *, config_path: Path | None = None, clock: Clock | None = None) -> ProviderContext:
+    nothing: Any = Nothing()
+    return ProviderContext(
+        node_name="node-a",
+        config_path=config_path,
+        state_directory=folder,
+        internal_ip="10.0.0.1",
+        daemon_port=10250,
+        operating_system="linux",
+        cluster_domain="cluster.local",
+        pods=nothing,
+        config_maps=nothing,
+        secrets=nothing,
+        services=no_services,
+        record_event=lambda key, event_type, reason, message: None,
+        logger=get_logger("tests"),
+        tracer=tracer(),
+        clock=clock or SystemClock(),
+    )
