@@ -25,7 +25,7 @@ from tests.kube.api_stand_in import (
 from tests.kube.conftest import NewClient
 from virtual_kubelet.errors import CredentialsError
 from virtual_kubelet.kube.backoff import Backoff
-from virtual_kubelet.kube.client import ApiClient
+from virtual_kubelet.kube.client import ApiClient, ObjectList
 from virtual_kubelet.kube.informer import Informer
 from virtual_kubelet.kube.resources import CONFIG_MAPS
 from virtual_kubelet.objects.core_v1 import ConfigMap
@@ -268,14 +268,12 @@ async def test_a_watch_that_always_ends_at_once_is_no_busy_loop() -> None:
         watches = 0
 
         async def list(self, *args: object, **options: object) -> Any:
-            from virtual_kubelet.kube.client import ObjectList
-
             return ObjectList([], "1", "", None)
 
         async def watch(self, *args: object, **options: object) -> AsyncIterator[Any]:
             self.watches += 1
-            for nothing in ():
-                yield nothing
+            if self.watches < 0:
+                yield None
 
     api: Any = Empty()
     informer = Informer(api, CONFIG_MAPS, streaming=False)
@@ -418,12 +416,10 @@ async def test_a_streaming_list_that_breaks_off_is_not_taken_for_the_truth(
     server: ApiStandIn, client: ApiClient
 ) -> None:
     server.script = [
-        lists(A, B),
+        streams(event("ADDED", A), event("ADDED", B), END),
         refuses(410, "Expired"),
         streams(event("ADDED", A), 0.02, end="abort"),
         streams(event("ADDED", A), event("ADDED", config_map("b", "3")), END, end="hang"),
     ]
-    informer_options: dict[str, Any] = {"streaming": True}
-    server.script[0] = streams(event("ADDED", A), event("ADDED", B), END)
-    async with running(client, **informer_options) as (_, told):
+    async with running(client, streaming=True) as (_, told):
         await told.hears("+a@1", "+b@2", "~b@2>3")

@@ -2,7 +2,8 @@
 
 A node's own identity may read a ConfigMap or Secret only by its name, and only while a pod bound to the node refers to it
 (the node authorizer). So each is a watch of its own with a field selector on its name, shared by all pods that refer to
-it, and closed when the last has gone. Each watch is a TLS connection: some 0.3 MB.
+it, and closed when the last has gone. Each watch is a TLS connection: some 0.3 MB; over a bound, what is held is read
+when it is asked for, and its changes are not heard of until a watch is free.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from virtual_kubelet.kube.client import ApiClient
 from virtual_kubelet.kube.informer import Informer
 from virtual_kubelet.kube.resources import CONFIG_MAPS, SECRETS, SERVICES, Resource
 from virtual_kubelet.objects.core_v1 import ConfigMap, Secret, Service
+from virtual_kubelet.telemetry.logs import get_logger
 from virtual_kubelet.telemetry.metrics import Metrics
 
 __all__ = ["ReferenceCache"]
+
+log = get_logger(__name__)
 
 _KINDS: Final[dict[str, Resource[Any]]] = {"ConfigMap": CONFIG_MAPS, "Secret": SECRETS, "Service": SERVICES}
 
@@ -58,6 +62,7 @@ class ReferenceCache:
         on_change: told of kind, namespace and name of what appeared, changed or went; must not block.
         linger: seconds a watch is kept after its last holder has gone: pods of one Job come and go.
         first_answer: seconds ``get_…`` waits for a watch's first list before it asks directly.
+        watches: at most so many at once.
     """
 
     def __init__(
@@ -67,14 +72,19 @@ class ReferenceCache:
         on_change: Callable[[str, str, str], None],
         linger: float = 10.0,
         first_answer: float = 2.0,
+        watches: int = 1000,
         metrics: Metrics | None = None,
     ) -> None:
         self._client = client
         self._on_change = on_change
         self._linger = linger
         self._first_answer = first_answer
+        self._watches = watches
+        self._bound_said = False
         self._metrics = metrics
         self._watched: dict[_Reference, _Watched] = {}
+        self._waiting: dict[_Reference, _Watched] = {}  # for ``run``, or for a free watch
+        self._running = 0
         self._held: dict[Hashable, frozenset[_Reference]] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -83,14 +93,19 @@ class ReferenceCache:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                for watched in self._watched.values():
-                    watched.task = tasks.create_task(watched.informer.run())
-                await asyncio.get_running_loop().create_future()
+                try:
+                    self._start_watches()
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    self._tasks = None  # it takes no more tasks
         finally:
-            self._tasks = None
-            for watched in self._watched.values():
+            self._running = 0
+            for watched in list(self._watched.values()):
+                watched.task = None
+                self._waiting[watched.reference] = watched
                 if watched.closing is not None:
                     watched.closing.cancel()
+                    self._close(watched)
 
     def hold(
         self,
@@ -153,10 +168,10 @@ class ReferenceCache:
         return found
 
     async def _answered(self, watched: _Watched) -> bool:
+        if watched.task is None:
+            return False  # not watched, or no more: the store may be old
         if watched.informer.synced:
             return True
-        if watched.task is None:
-            return False
         try:
             async with asyncio.timeout(self._first_answer):
                 await watched.informer.wait_synced()
@@ -177,8 +192,8 @@ class ReferenceCache:
                 metrics=self._metrics,
             )
             watched = self._watched[reference] = _Watched(reference, informer, self._changed)
-            if self._tasks is not None:
-                watched.task = self._tasks.create_task(informer.run())
+            self._waiting[reference] = watched
+            self._start_watches()
         elif watched.closing is not None:
             watched.closing.cancel()
             watched.closing = None
@@ -193,8 +208,25 @@ class ReferenceCache:
 
     def _close(self, watched: _Watched) -> None:
         del self._watched[watched.reference]
+        self._waiting.pop(watched.reference, None)
         if watched.task is not None:
             watched.task.cancel()
+            self._running -= 1
+            self._start_watches()
+
+    def _start_watches(self) -> None:
+        """As many as may be, those that wait longest first."""
+        while self._tasks is not None and self._waiting:
+            if self._running >= self._watches:
+                if not self._bound_said:
+                    self._bound_said = True
+                    log.warning(
+                        "over %d ConfigMaps, Secrets and namespaces are in use: not all are watched", self._watches
+                    )
+                return
+            watched = self._waiting.pop(next(iter(self._waiting)))
+            watched.task = self._tasks.create_task(watched.informer.run())
+            self._running += 1
 
     def _changed(self, reference: _Reference) -> None:
         self._on_change(reference.kind, reference.namespace, reference.name)
