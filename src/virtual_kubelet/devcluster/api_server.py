@@ -1,0 +1,253 @@
+"""The way of a request: who is it, what is meant, is it allowed, is a fault in the way, who answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Final
+
+from virtual_kubelet.devcluster.authentication import Authenticator
+from virtual_kubelet.devcluster.authorization import Authorizer, denial
+from virtual_kubelet.devcluster.call import Call, json_response
+from virtual_kubelet.devcluster.discovery import Discovery
+from virtual_kubelet.devcluster.faults import Fault, FaultKind, Faults
+from virtual_kubelet.devcluster.node_proxy import NodeProxy
+from virtual_kubelet.devcluster.openapi import OpenApi
+from virtual_kubelet.devcluster.reading import Reader
+from virtual_kubelet.devcluster.request_info import PAGE_NOT_FOUND, RequestInfo, ResourceTable, UnknownPath
+from virtual_kubelet.devcluster.request_options import is_true
+from virtual_kubelet.devcluster.reviews import Reviews
+from virtual_kubelet.devcluster.selectors import parse_field_selector
+from virtual_kubelet.devcluster.statuses import (
+    StatusError,
+    bad_request,
+    forbidden,
+    method_not_allowed,
+    resource_not_found,
+    unauthorized,
+)
+from virtual_kubelet.devcluster.subresources import Subresources
+from virtual_kubelet.devcluster.users import Attributes, User
+from virtual_kubelet.devcluster.watch import Watcher, error_line
+from virtual_kubelet.devcluster.writing import Writer
+from virtual_kubelet.errors import ProtocolError
+from virtual_kubelet.server.connection import Request, Response, ResponseBroken
+
+__all__ = ["ApiServer"]
+
+_HEALTH: Final = frozenset({"/healthz", "/livez", "/readyz", "/healthz/ping", "/livez/ping", "/readyz/ping"})
+_TEXT: Final = (
+    ("Cache-Control", "no-cache, private"),
+    ("Content-Type", "text/plain; charset=utf-8"),
+    ("X-Content-Type-Options", "nosniff"),
+)
+_SELECTED: Final = frozenset({"list", "watch", "deletecollection"})
+_STREAMS: Final = frozenset({"exec", "attach", "portforward"})
+_STREAMS_MISSING: Final = "the embedded dev cluster does not serve {0} yet"
+
+
+class ApiServer:
+    """A handler for ``HttpServer``."""
+
+    def __init__(
+        self,
+        *,
+        table: ResourceTable,
+        authenticator: Authenticator,
+        authorizer: Authorizer,
+        discovery: Discovery,
+        openapi: OpenApi,
+        reader: Reader,
+        writer: Writer,
+        subresources: Subresources,
+        reviews: Reviews,
+        proxy: NodeProxy,
+        faults: Faults,
+    ) -> None:
+        self._table = table
+        self._authenticator = authenticator
+        self._authorizer = authorizer
+        self._discovery = discovery
+        self._openapi = openapi
+        self._reader = reader
+        self._writer = writer
+        self._subresources = subresources
+        self._reviews = reviews
+        self._proxy = proxy
+        self._faults = faults
+
+    async def handle(self, request: Request) -> Response:
+        """Answer one request. Whatever is wrong with it becomes a ``Status``."""
+        try:
+            return await self._serve(request)
+        except StatusError as error:
+            return _status_response(error)
+        except UnknownPath:
+            return Response(404, _TEXT, PAGE_NOT_FOUND.encode())
+        except ProtocolError as error:
+            if error.status != 413:
+                raise
+            message = "Request entity too large: limit is 3145728"
+            return _status_response(StatusError(413, "RequestEntityTooLarge", message))
+        except RecursionError:
+            return _status_response(bad_request("the object is nested too deep"))
+
+    async def _serve(self, request: Request) -> Response:
+        path = request.path
+        if path in _HEALTH:
+            return Response(200, _TEXT, b"ok")
+        user = self._authenticator.authenticate(request)
+        if user is None:
+            if path == "/version":
+                return self._document(request)
+            raise unauthorized()
+        try:
+            info = self._table.find(request.method, path, watch=is_true(request.query.get("watch")))
+        except UnknownPath:
+            self._allow(user, Attributes(request.method.lower(), path=path))
+            return self._document(request)
+        self._allow(user, _attributes(info, request))
+        call = Call(request, info, user)
+        fault = self._faults.meet(info, user.name)
+        if fault is None:
+            return await self._dispatch(call)
+        return await self._with_fault(call, fault)
+
+    def _allow(self, user: User, attributes: Attributes) -> None:
+        decision = self._authorizer.authorize(user, attributes)
+        if decision.allowed:
+            return
+        why = denial(user, attributes, decision.reason)
+        if attributes.path:
+            raise StatusError(403, "Forbidden", f"forbidden: {why}", {})
+        raise forbidden(attributes.resource, attributes.name, why, attributes.group)
+
+    def _document(self, request: Request) -> Response:
+        if request.method not in ("GET", "HEAD"):
+            if self._discovery.answer(request) is not None:
+                raise method_not_allowed()
+            raise UnknownPath
+        found = self._discovery.answer(request) or self._openapi.answer(request)
+        if found is None:
+            raise UnknownPath
+        return found
+
+    async def _dispatch(self, call: Call) -> Response:
+        info = call.info
+        if info.subresource:
+            return await self._subresource(call)
+        if info.resource.verbs == ("create",):
+            return await self._reviews.answer(call)
+        match info.verb:
+            case "get":
+                return self._reader.get(call)
+            case "list":
+                return self._reader.list(call)
+            case "watch":
+                return self._reader.watch(call)[0]
+            case "create":
+                return await self._writer.create(call)
+            case "update":
+                return await self._writer.update(call, self._writer.whole(call))
+            case "patch":
+                return await self._writer.patch(call, self._writer.whole(call))
+            case "delete":
+                return await self._writer.delete(call)
+            case _:
+                return await self._writer.delete_collection(call)
+
+    async def _subresource(self, call: Call) -> Response:
+        info = call.info
+        name = info.subresource
+        if name in _STREAMS:
+            raise StatusError(501, "NotImplemented", _STREAMS_MISSING.format(f"{info.resource.plural}/{name}"))
+        match name:
+            case "log":
+                return await self._proxy.logs(call)
+            case "proxy":
+                return await self._proxy.node(call)
+            case "binding":
+                return await self._subresources.binding(call)
+            case "eviction":
+                return await self._subresources.eviction(call)
+            case "token":
+                return await self._subresources.token(call)
+        if info.verb == "get":
+            return self._reader.get(call)
+        prepare = {
+            "status": self._writer.status,
+            "ephemeralcontainers": lambda _: self._subresources.ephemeral_containers(),
+            "finalize": lambda _: self._subresources.finalize(),
+        }.get(name)
+        if prepare is None:
+            raise resource_not_found()
+        if info.verb == "update":
+            return await self._writer.update(call, prepare(call))
+        return await self._writer.patch(call, prepare(call))
+
+    async def _with_fault(self, call: Call, fault: Fault) -> Response:
+        kind = fault.kind
+        if kind is FaultKind.STATUS:
+            assert fault.error is not None
+            raise fault.error
+        if kind is FaultKind.DELAY:
+            await asyncio.sleep(fault.seconds)
+            return await self._dispatch(call)
+        if call.info.verb == "watch":
+            return self._watch_with_fault(call, fault)
+        if kind is FaultKind.STALL:
+            await asyncio.get_running_loop().create_future()
+        if kind is FaultKind.EXPIRE:
+            assert fault.error is not None
+            raise fault.error
+        if kind is FaultKind.MALFORMED:
+            return call.respond(fault.body)
+        if kind is FaultKind.LOSE_ANSWER:
+            await self._dispatch(call)
+        # Cut before the head of an answer would be for the connection to do: the first chunk does not come.
+        return Response(200, [("Content-Type", "application/json")], _broken())
+
+    def _watch_with_fault(self, call: Call, fault: Fault) -> Response:
+        response, watcher = self._reader.watch(call)
+        if watcher is not None:
+            apply_to_watch(watcher, fault)
+        return response
+
+
+def apply_to_watch(watcher: Watcher, fault: Fault) -> None:
+    """Let ``fault`` happen to an open watch."""
+    if fault.kind is FaultKind.STALL:
+        watcher.stall()
+    elif fault.kind is FaultKind.EXPIRE:
+        assert fault.error is not None
+        watcher.send(error_line(fault.error.to_object()))
+        watcher.end()
+    elif fault.kind is FaultKind.MALFORMED:
+        watcher.send(fault.body + b"\n")
+    else:
+        watcher.cut()
+
+
+async def _broken() -> AsyncIterator[bytes]:
+    raise ResponseBroken
+    yield b""
+
+
+def _attributes(info: RequestInfo, request: Request) -> Attributes:
+    """What is to be authorized: a list or watch of one name counts as that name."""
+    name, node = info.name, ""
+    if info.verb in _SELECTED and not name and (text := request.query.get("fieldSelector")):
+        selector = parse_field_selector(text, info.resource.selectable)
+        name = selector.exactly("metadata.name") or ""
+        node = selector.exactly("spec.nodeName") or ""
+    resource = info.resource
+    return Attributes(
+        info.verb, resource.group, resource.plural, info.subresource, info.namespace, name, node_selector=node
+    )
+
+
+def _status_response(error: StatusError) -> Response:
+    response = json_response(error.to_object(), error.code)
+    if error.headers:
+        response.headers = [*response.headers, *error.headers]
+    return response

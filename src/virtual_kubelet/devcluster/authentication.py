@@ -1,0 +1,69 @@
+"""Who a request comes from: a service account's token, else the client certificate, else nobody."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from typing import Final
+
+from virtual_kubelet.devcluster.statuses import StatusError, forbidden, unauthorized
+from virtual_kubelet.devcluster.tokens import ServiceAccountTokens
+from virtual_kubelet.devcluster.users import AUTHENTICATED, MASTERS, SERVICE_ACCOUNT_PREFIX, User
+from virtual_kubelet.server.connection import PeerIdentity, Request
+
+__all__ = ["Authenticator"]
+
+_BEARER: Final = "bearer "
+
+
+@lru_cache(maxsize=4096)
+def _certificate_user(common_name: str, organizations: tuple[str, ...]) -> User:
+    return User(common_name, (*organizations, AUTHENTICATED))
+
+
+class Authenticator:
+    """Names the caller of each request."""
+
+    def __init__(self, tokens: ServiceAccountTokens) -> None:
+        self._tokens = tokens
+
+    def authenticate(self, request: Request) -> User | None:
+        """The caller, None if there are no credentials. Raises 401 if they are no good, 403 for impersonation."""
+        user = self._caller(request)
+        if user is not None and "impersonate-user" in request.headers:
+            return self._impersonated(user, request)
+        return user
+
+    def _caller(self, request: Request) -> User | None:
+        header = request.headers.get("authorization")
+        if header[:7].lower() == _BEARER:
+            found = self._tokens.authenticate(header[7:].strip())
+            if found is None:
+                raise unauthorized()
+            return found[0]
+        peer = request.peer_certificate
+        return None if peer is None else self._from_certificate(peer)
+
+    @staticmethod
+    def _from_certificate(peer: PeerIdentity) -> User:
+        # Expired certificates pass the handshake, so that they are answered 401, not a broken connection.
+        if not peer.common_name or time.time() >= peer.not_after:
+            raise unauthorized()
+        return _certificate_user(peer.common_name, peer.organizations)
+
+    @staticmethod
+    def _impersonated(user: User, request: Request) -> User:
+        name = request.headers.get("impersonate-user")
+        if MASTERS not in user.groups:
+            raise _no_impersonation(user, name)
+        groups = tuple(request.headers.get_all("impersonate-group"))
+        if not groups and name.startswith(SERVICE_ACCOUNT_PREFIX):
+            namespace = name.removeprefix(SERVICE_ACCOUNT_PREFIX).partition(":")[0]
+            groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
+        return User(name, (*groups, AUTHENTICATED) if AUTHENTICATED not in groups else groups)
+
+
+def _no_impersonation(user: User, name: str) -> StatusError:
+    return forbidden(
+        "users", name, f'User "{user.name}" cannot impersonate resource "users" in API group "" at the cluster scope'
+    )

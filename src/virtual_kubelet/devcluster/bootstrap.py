@@ -1,0 +1,40 @@
+"""What is there before the first client: namespaces, the API server's own Service."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from virtual_kubelet.devcluster.cluster_state import ClusterState
+from virtual_kubelet.devcluster.generic_registry import GenericRegistry
+
+__all__ = ["bootstrap", "create"]
+
+_NAMESPACES: Final = ("default", "kube-node-lease", "kube-public", "kube-system")
+
+
+def create(state: ClusterState, registry: GenericRegistry, obj: dict[str, Any]) -> None:
+    """Store an object of the cluster's own, with all defaults. Raises ``StatusError``."""
+    regular = state.schemas.regular(obj, registry.resource.kind, [])
+    registry.resource.default(regular)
+    registry.create(regular)
+
+
+def bootstrap(state: ClusterState, port: int) -> None:
+    """``port``: the API server's."""
+    for name in _NAMESPACES:
+        create(state, state.namespaces, {"metadata": {"name": name}})
+    create(
+        state,
+        state.services,
+        {
+            "metadata": {
+                "name": "kubernetes",
+                "namespace": "default",
+                "labels": {"component": "apiserver", "provider": "kubernetes"},
+            },
+            "spec": {
+                "clusterIP": state.addresses.first,
+                "ports": [{"name": "https", "port": 443, "targetPort": port}],
+            },
+        },
+    )

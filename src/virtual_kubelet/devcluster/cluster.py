@@ -1,0 +1,311 @@
+"""The dev cluster: starts and stops its parts in order, and makes credentials for it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import ssl
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Final
+
+from virtual_kubelet.clock import Clock, SystemClock
+from virtual_kubelet.devcluster.api_server import ApiServer, apply_to_watch
+from virtual_kubelet.devcluster.authentication import Authenticator
+from virtual_kubelet.devcluster.authorization import Authorizer
+from virtual_kubelet.devcluster.bootstrap import bootstrap
+from virtual_kubelet.devcluster.certificates import CertificateAuthority
+from virtual_kubelet.devcluster.cluster_state import ClusterState
+from virtual_kubelet.devcluster.discovery import Discovery
+from virtual_kubelet.devcluster.expiry import Expiry
+from virtual_kubelet.devcluster.faults import Fault, FaultKind, Faults
+from virtual_kubelet.devcluster.namespace_controller import NamespaceController
+from virtual_kubelet.devcluster.node_controller import NodeTaintController
+from virtual_kubelet.devcluster.node_proxy import NodeProxy
+from virtual_kubelet.devcluster.node_restriction import NodeRestriction
+from virtual_kubelet.devcluster.openapi import OpenApi
+from virtual_kubelet.devcluster.pod_index import PodIndex
+from virtual_kubelet.devcluster.reading import Reader
+from virtual_kubelet.devcluster.request_info import ResourceTable
+from virtual_kubelet.devcluster.reviews import Reviews
+from virtual_kubelet.devcluster.scheduler import Scheduler
+from virtual_kubelet.devcluster.service_account_controller import ServiceAccountController
+from virtual_kubelet.devcluster.subresources import Subresources
+from virtual_kubelet.devcluster.tokens import ServiceAccountTokens
+from virtual_kubelet.devcluster.users import MASTERS, NODES
+from virtual_kubelet.devcluster.writing import Writer
+from virtual_kubelet.server.certificates import load_certificate, server_context
+from virtual_kubelet.server.connection import HttpServer, Request, Response, ServerLimits
+
+__all__ = ["LIMITS", "DevCluster"]
+
+#: Many watches, each a connection; clients keep theirs open between requests.
+LIMITS: Final = ServerLimits(max_connections=4096, idle_timeout=180.0, write_timeout=300.0)
+#: X509_V_FLAG_NO_CHECK_TIME: expired certificates are answered 401 by us, as the API server does, not by TLS.
+_NO_CHECK_TIME: Final = 0x200000
+
+
+class DevCluster:
+    """A Kubernetes API in this process: for first steps and for tests. In memory; gone when it stops.
+
+    ``async with DevCluster() as cluster`` starts and stops it; ``wait`` raises what broke it meanwhile. Not safe to use
+    from other event loops or threads.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        names: Sequence[str] = (),
+        scheduler: bool = True,
+        history: int = 10_000,
+        bookmark_interval: float = 60.0,
+        watch_buffer_bytes: int = 16 * 1024 * 1024,
+        node_timeout: float = 10.0,
+        limits: ServerLimits = LIMITS,
+        clock: Clock | None = None,
+    ) -> None:
+        """
+        Args:
+            host: address to listen on, which is also the one in ``url`` and in the certificate.
+            port: 0 lets the system choose one.
+            names: more names and addresses that the serving certificate is good for.
+            scheduler: whether pods without a node are bound to one.
+            history: changes that each kind remembers; a watch from before them answers 410.
+            bookmark_interval: seconds between bookmarks of watches that want them.
+            watch_buffer_bytes: held for a watcher that reads too slowly; then its watch ends.
+            node_timeout: seconds for a node's HTTPS port to begin its answer.
+            limits: of the HTTP server.
+            clock: time in objects; certificates go by the machine's.
+        """
+        self._host = host
+        self._port = port
+        self._names = tuple(names)
+        self._with_scheduler = scheduler
+        self._clock = clock or SystemClock()
+        self._limits = limits
+        self._bookmark_interval = bookmark_interval
+        self._watch_buffer_bytes = watch_buffer_bytes
+        self._node_timeout = node_timeout
+        self._history = history
+        self._authority = CertificateAuthority()
+        self._state: ClusterState | None = None
+        self._server: HttpServer | None = None
+        self._reader: Reader | None = None
+        self._proxy: NodeProxy | None = None
+        self._runner: asyncio.Task[None] | None = None
+        self._handler: ApiServer | None = None
+        #: Faults to inject; see ``devcluster.faults``.
+        self.faults = Faults(self._on_watches, self._compact)
+
+    # Life
+
+    async def start(self) -> None:
+        """Returns when it serves. Raises ``ConfigurationError`` if it cannot listen, ``RuntimeError`` the second time."""
+        if self._server is not None:
+            raise RuntimeError("this cluster has been started already")
+        certificate, key = self._authority.serving(
+            ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", *self._by_kind(False)],
+            ["127.0.0.1", "::1", *self._by_kind(True)],
+            "kube-apiserver",
+        )
+        context = await asyncio.to_thread(server_context, certificate, key, client_ca=self.ca_pem)
+        context.verify_flags |= _NO_CHECK_TIME
+        self._server = HttpServer(self._handle, ssl_context=context, limits=self._limits)
+        addresses = await self._server.start(self._host, self._port)
+        self._port = addresses[0][1]
+        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._runner = asyncio.create_task(self._run(started), name="dev cluster")
+        await asyncio.wait({started, self._runner}, return_when=asyncio.FIRST_COMPLETED)
+        if self._runner.done():
+            await self._runner
+
+    async def stop(self) -> None:
+        """Ends open watches, then everything else. Raises what had broken it."""
+        if self._reader is not None:
+            for hub in self._reader.hubs.values():
+                for watcher in hub.watchers():
+                    watcher.cut() if watcher.stalled else watcher.end()
+        if self._server is not None:
+            await self._server.aclose(grace=1.0)
+        if self._proxy is not None:
+            await self._proxy.aclose()
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            runner.cancel()
+            await asyncio.wait({runner})
+            if not runner.cancelled() and (error := runner.exception()) is not None:
+                raise error
+
+    async def wait(self) -> None:
+        """Until it stops. Raises what broke it."""
+        if self._runner is None:
+            raise RuntimeError("this cluster has not been started")
+        await asyncio.shield(self._runner)
+
+    async def __aenter__(self) -> DevCluster:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def _run(self, started: asyncio.Future[None]) -> None:
+        assert self._server is not None
+        state = ClusterState(clock=self._clock, history=self._history)
+        pods = PodIndex(state.pods.objects)
+        controllers = [
+            ServiceAccountController(state, self.ca_pem.decode()),
+            NamespaceController(state),
+            NodeTaintController(state),
+            Expiry(state),
+        ]
+        if self._with_scheduler:
+            controllers.append(Scheduler(state))
+        self._handler = self._assemble(state, pods)
+        self._state = state
+        bootstrap(state, self._port)
+        async with asyncio.TaskGroup() as group:
+            for controller in controllers:
+                group.create_task(controller.run())
+            group.create_task(self._server.wait())
+            # One round, so that the first client finds what controllers make at once.
+            await asyncio.sleep(0)
+            started.set_result(None)
+
+    def _assemble(self, state: ClusterState, pods: PodIndex) -> ApiServer:
+        tokens = ServiceAccountTokens(state)
+        authorizer = Authorizer(pods)
+        restriction = NodeRestriction(pods)
+        self._reader = Reader(
+            state, bookmark_interval=self._bookmark_interval, watch_buffer_bytes=self._watch_buffer_bytes
+        )
+        self._proxy = NodeProxy(state, self._node_client_context, timeout=self._node_timeout)
+        return ApiServer(
+            table=ResourceTable(state.resources),
+            authenticator=Authenticator(tokens),
+            authorizer=authorizer,
+            discovery=Discovery(state.resources.values(), f"{self._url_host}:{self._port}"),
+            openapi=OpenApi(state.openapi),
+            reader=self._reader,
+            writer=Writer(state, restriction, self._reader),
+            subresources=Subresources(state, restriction, tokens),
+            reviews=Reviews(state, tokens, authorizer),
+            proxy=self._proxy,
+            faults=self.faults,
+        )
+
+    async def _handle(self, request: Request) -> Response:
+        if self._handler is None:
+            return Response(503, [("Content-Type", "text/plain"), ("Retry-After", "1")], b"starting\n")
+        return await self._handler.handle(request)
+
+    # Credentials
+
+    @property
+    def url(self) -> str:
+        """``https://HOST:PORT``; the port is known once it has started."""
+        return f"https://{self._url_host}:{self._port}"
+
+    @property
+    def ca_pem(self) -> bytes:
+        """The CA's certificate."""
+        return self._authority.certificate_pem
+
+    @property
+    def ca_key_pem(self) -> bytes:
+        """The CA's private key: for tests that need a certificate the cluster itself would not give."""
+        return self._authority.key_pem
+
+    def kubeconfig(
+        self,
+        user: str = "admin",
+        groups: Sequence[str] = (MASTERS,),
+        *,
+        lifetime: timedelta = timedelta(days=365),
+    ) -> str:
+        """A kubeconfig (JSON, which is YAML) with a client certificate of its own for ``user``."""
+        certificate, key = self._authority.client(user, groups, lifetime)
+        credentials = {"client-certificate-data": _b64(certificate), "client-key-data": _b64(key)}
+        name = "virtual-kubelet-dev"
+        content = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": name,
+            "clusters": [
+                {"name": name, "cluster": {"server": self.url, "certificate-authority-data": _b64(self.ca_pem)}}
+            ],
+            "users": [{"name": user, "user": credentials}],
+            "contexts": [{"name": name, "context": {"cluster": name, "user": user}}],
+        }
+        return json.dumps(content, indent=2) + "\n"
+
+    def node_kubeconfig(self, node_name: str) -> str:
+        """The identity of a node: ``system:node:NAME`` in ``system:nodes``, with the rights of a kubelet."""
+        return self.kubeconfig(f"system:node:{node_name}", (NODES,))
+
+    def serving_certificate(self, names: Iterable[str] = (), ips: Iterable[str] = ()) -> tuple[bytes, bytes]:
+        """A certificate and key (PEM) for a node's HTTPS port. Raises ``ValueError`` if an address is none."""
+        return self._authority.serving(names, ips)
+
+    @property
+    def _url_host(self) -> str:
+        host = "127.0.0.1" if self._host in ("", "0.0.0.0", "::") else self._host
+        return f"[{host}]" if ":" in host else host
+
+    def _by_kind(self, addresses: bool) -> list[str]:
+        """Names, or addresses, that the certificate is to have besides the usual ones."""
+        given = [*self._names, *([self._host] if self._host else [])]
+        return [name for name in given if _is_address(name) is addresses]
+
+    def _node_client_context(self) -> ssl.SSLContext:
+        certificate, key = self._authority.client("kube-apiserver-kubelet-client", (MASTERS,))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        load_certificate(context, certificate, key)
+        return context
+
+    # Faults
+
+    def _on_watches(self, resource: str, kind: FaultKind) -> int:
+        if self._reader is None:
+            return 0
+        fault = {
+            FaultKind.EXPIRE: Fault.expire,
+            FaultKind.MALFORMED: Fault.malformed,
+            FaultKind.STALL: Fault.stall,
+        }.get(kind, Fault.drop)()
+        count = 0
+        for (_, plural), hub in self._reader.hubs.items():
+            if resource in ("", plural):
+                for watcher in hub.watchers():
+                    apply_to_watch(watcher, fault)
+                    count += 1
+        return count
+
+    def _compact(self, resource: str) -> None:
+        if self._state is None:
+            return
+        for registry in self._state.registries:
+            if resource in ("", registry.resource.plural):
+                registry.objects.compact()
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _is_address(text: str) -> bool:
+    import ipaddress
+
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,46 @@
+"""A loop of the control plane: changes name what to look at, one task looks at it. Level-triggered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable
+from typing import Final, Generic, TypeVar
+
+__all__ = ["Controller"]
+
+K = TypeVar("K", bound=Hashable)
+
+#: Reconciled in a row before others get the loop.
+_BATCH: Final = 50
+
+
+class Controller(Generic[K]):
+    """Reconciles keys, each once however often it was named meanwhile.
+
+    Subclasses listen to collections and call ``enqueue`` (which never writes); ``reconcile`` may write. What it raises
+    ends ``run``.
+    """
+
+    def __init__(self) -> None:
+        self._pending: dict[K, None] = {}
+        self._wake = asyncio.Event()
+
+    def enqueue(self, key: K) -> None:
+        """Look at ``key`` soon."""
+        self._pending[key] = None
+        self._wake.set()
+
+    def reconcile(self, key: K) -> None:
+        """Make what follows from ``key`` true. Synchronous: one transaction."""
+        raise NotImplementedError
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            keys, self._pending = list(self._pending), {}
+            for count, key in enumerate(keys, 1):
+                self.reconcile(key)
+                if count % _BATCH == 0:
+                    await asyncio.sleep(0)

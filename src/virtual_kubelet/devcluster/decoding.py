@@ -1,0 +1,137 @@
+"""Request bodies to regular objects, with the API server's answers to what cannot be read. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from virtual_kubelet.devcluster.go_json import json_problem
+from virtual_kubelet.devcluster.schema import Schemas, WrongType
+from virtual_kubelet.devcluster.statuses import StatusError, bad_request, unsupported_media_type
+
+__all__ = ["check_media_type", "decode_json", "decode_object", "regular_object", "report_unknown"]
+
+#: Read as Go would, not with Python's limits.
+_decoder = msgspec.json.Decoder()
+_SHOWN: Final = 30
+#: Warnings beyond these are counted only: a header has its limits.
+_MOST_WARNINGS: Final = 100
+
+
+def check_media_type(content_type: str) -> None:
+    """Raises 415 unless it is JSON (or nothing). Protobuf and YAML are not spoken here."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in ("", "application/json", "text/json"):
+        raise unsupported_media_type(
+            "the body of the request was in an unknown format - accepted media types include: application/json"
+        )
+
+
+def decode_json(data: bytes, kind: str) -> Any:
+    """The body as plain values; ``kind`` is what it should be. Raises 400."""
+    try:
+        return _decoder.decode(data)
+    except RecursionError:
+        problem = json_problem(data) or "exceeded max depth"
+    except (msgspec.DecodeError, ValueError, UnicodeDecodeError) as error:
+        problem = json_problem(data) or str(error)
+    raise bad_request(
+        f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: "
+        f"{problem} ({_summary(data)})"
+    )
+
+
+def _summary(data: bytes) -> str:
+    if not data:
+        return "<empty>"
+    shown = data[:_SHOWN]
+    text = shown.decode(errors="replace") if data[:1] == b"{" else shown.hex()
+    return text + (" ..." if len(data) > _SHOWN else "")
+
+
+def decode_object(
+    data: bytes, schemas: Schemas, kind: str, api_version: str, unknown: list[str], *, go_name: str = ""
+) -> dict[str, Any]:
+    """A regular object of ``kind``, without ``kind`` and ``apiVersion``, which may be left out of ``data``, too.
+
+    Names of unknown fields are added to ``unknown``. Raises ``StatusError`` 400.
+    """
+    value = decode_json(data, kind)
+    if type(value) is not dict:
+        got = {list: "array", str: "string", bool: "bool", type(None): "null"}.get(type(value), "number")
+        if value is not None:
+            raise bad_request(
+                f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse "
+                f"error: json: cannot unmarshal {got} into Go value of type struct {{ APIVersion string "
+                f'"json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }} ({_summary(data)})'
+            )
+        value = {}
+    given_kind, given_version = value.get("kind", ""), value.get("apiVersion", "")
+    if (given_kind or kind) != kind or (given_version or api_version) != api_version:
+        version = api_version.rpartition("/")[2]
+        if given_version in ("", api_version) and given_kind in _KINDS.get(api_version, ()):
+            raise bad_request(
+                f'{given_kind} in version "{version}" cannot be handled as a {kind}: converting ({version}.{given_kind}) '
+                f"to ({_internal(api_version)}.{kind}): unknown conversion"
+            )
+        raise bad_request(
+            f'{given_kind or kind} in version "{given_version or api_version}" cannot be handled as a {kind}: no kind '
+            f'"{given_kind or kind}" is registered for version "{given_version or api_version}" in scheme '
+            '"pkg/api/legacyscheme/scheme.go:30"'
+        )
+    return regular_object(value, schemas, kind, api_version, unknown)
+
+
+def _internal(api_version: str) -> str:
+    group = api_version.rpartition("/")[0]
+    return group.partition(".")[0] or "core"
+
+
+_KINDS: Final = {
+    "v1": frozenset(
+        [
+            "Binding",
+            "ConfigMap",
+            "Event",
+            "Namespace",
+            "Node",
+            "Pod",
+            "Secret",
+            "Service",
+            "ServiceAccount",
+            "Endpoints",
+            "LimitRange",
+            "PersistentVolume",
+            "PersistentVolumeClaim",
+            "PodTemplate",
+            "ReplicationController",
+            "ResourceQuota",
+        ]
+    )
+}
+
+
+def regular_object(
+    value: dict[str, Any], schemas: Schemas, kind: str, api_version: str, unknown: list[str]
+) -> dict[str, Any]:
+    """``value`` made regular, without ``kind`` and ``apiVersion``. Raises ``StatusError`` 400."""
+    try:
+        obj: dict[str, Any] = schemas.regular(value, kind, unknown)
+    except WrongType as error:
+        version = api_version.rpartition("/")[2]
+        raise bad_request(f'{kind} in version "{version}" cannot be handled as a {kind}: {error}') from None
+    obj.pop("kind", None)
+    obj.pop("apiVersion", None)
+    return obj
+
+
+def report_unknown(unknown: list[str], validation: str, warnings: list[str], refuse: Any) -> None:
+    """Act on unknown fields as ``fieldValidation`` says: ``refuse`` makes the error of the strict kind."""
+    if not unknown or validation == "Ignore":
+        return
+    sentences = [f'unknown field "{name}"' for name in unknown]
+    if validation == "Strict":
+        error: StatusError = refuse(f"strict decoding error: {', '.join(sentences)}")
+        raise error
+    warnings += sentences[:_MOST_WARNINGS]

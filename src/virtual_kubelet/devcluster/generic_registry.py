@@ -1,0 +1,230 @@
+"""Create, update and delete of one kind's objects, as apiserver's ``registry.Store`` does them.
+
+Synchronous: each method is one transaction. Objects are regular (``schema``) and defaulted when they get here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from virtual_kubelet.clock import Clock
+from virtual_kubelet.devcluster.object_meta import fill_new, generate_name, inherit, validate_meta, validate_meta_update
+from virtual_kubelet.devcluster.registry.resource import Resource
+from virtual_kubelet.devcluster.request_options import DeleteOptions
+from virtual_kubelet.devcluster.statuses import (
+    StatusError,
+    already_exists,
+    conflict,
+    field_invalid,
+    invalid,
+    not_found,
+    qualified,
+)
+from virtual_kubelet.devcluster.storage import Collection, StoredObject
+from virtual_kubelet.objects.times import format_time, parse_time
+
+__all__ = ["GenericRegistry", "Preparation"]
+
+#: A generated name that is taken is tried again so often.
+_NAME_TRIES: Final = 8
+_MODIFIED: Final = "the object has been modified; please apply your changes to the latest version and try again"
+
+#: (new, old): what a subresource may not touch is put back, the rest is checked; raises ``StatusError``.
+Preparation = Callable[[dict[str, Any], dict[str, Any]], None]
+
+
+class GenericRegistry:
+    """The objects of one resource and the rules of their life."""
+
+    def __init__(self, resource: Resource, collection: Collection, clock: Clock) -> None:
+        self.resource = resource
+        self.objects = collection
+        self._clock = clock
+
+    def now(self) -> datetime:
+        return self._clock.now()
+
+    def get(self, namespace: str, name: str) -> StoredObject:
+        """Raises 404."""
+        stored = self.objects.get(namespace, name)
+        if stored is None:
+            raise self.missing(name)
+        return stored
+
+    def missing(self, name: str) -> StatusError:
+        return not_found(self.resource.plural, name, self.resource.group)
+
+    # Create
+
+    def create(self, obj: dict[str, Any], *, dry_run: bool = False) -> StoredObject | dict[str, Any]:
+        """Store a new object; the object itself is returned when nothing is to be stored. Raises 409 and 422."""
+        resource, metadata = self.resource, obj["metadata"]
+        if metadata.pop("resourceVersion", "") not in ("", "0"):
+            raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
+        namespace = metadata.get("namespace", "")
+        generated = not metadata.get("name") and bool(metadata.get("generateName"))
+        for _ in range(_NAME_TRIES if generated else 1):
+            if generated:
+                metadata["name"] = generate_name(metadata["generateName"])
+            taken = self.objects.get(namespace, metadata.get("name", "")) is not None
+            if not taken:
+                break
+        fill_new(metadata, format_time(self.now()))
+        resource.prepare_create(obj)
+        errors = validate_meta(metadata, resource.name_problems, namespaced=resource.namespaced)
+        errors += resource.validate_create(obj)
+        if errors:
+            raise invalid(resource.kind, metadata.get("name", ""), errors, resource.group)
+        if taken:
+            raise already_exists(resource.plural, metadata["name"], resource.group)
+        if dry_run:
+            return obj
+        resource.allocate(obj)
+        return self.objects.insert(obj)
+
+    # Update
+
+    def check_revision(self, stored: StoredObject, new: dict[str, Any]) -> None:
+        """Raises 409 if ``new`` was made from another version than the stored one."""
+        given = new["metadata"].get("resourceVersion", "")
+        if given not in ("", "0") and given != str(stored.revision):
+            raise conflict(self.resource.plural, stored.key[1], _MODIFIED, self.resource.group)
+
+    def update(
+        self,
+        stored: StoredObject,
+        new: dict[str, Any],
+        old: dict[str, Any],
+        prepare: Preparation,
+        *,
+        dry_run: bool = False,
+    ) -> StoredObject | dict[str, Any]:
+        """Replace ``stored`` (decoded: ``old``) by ``new``; the same object if nothing changed.
+
+        The last finalizer of an object that is being deleted takes the object with it. Raises 422.
+        """
+        inherit(new["metadata"], old["metadata"])
+        new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+        prepare(new, old)
+        if new == old:
+            return stored
+        if dry_run:
+            return new
+        metadata = new["metadata"]
+        if (
+            "deletionTimestamp" in metadata
+            and not metadata.get("deletionGracePeriodSeconds")
+            and self.resource.held(old)
+            and not self.resource.held(new)
+        ):
+            revision = stored.revision
+            self._remove(stored, new)
+            # Answered as it would have been stored; the deletion's own revision is for watchers.
+            metadata["resourceVersion"] = str(revision)
+            return new
+        return self.objects.replace(stored, new)
+
+    def prepare_update(self, new: dict[str, Any], old: dict[str, Any]) -> None:
+        """Of the whole object, from a client. Raises 422."""
+        resource = self.resource
+        resource.prepare_update(new, old)
+        self._check_update(new, old, resource.validate_update)
+        resource.allocate(new)
+
+    def prepare_status_update(self, new: dict[str, Any], old: dict[str, Any]) -> None:
+        """Of the status, from a client. Raises 422."""
+        self.resource.prepare_status_update(new, old)
+        self._check_update(new, old, self.resource.validate_status_update)
+
+    def _check_update(self, new: dict[str, Any], old: dict[str, Any], validate: Any) -> None:
+        errors = validate_meta_update(new["metadata"], old["metadata"])
+        # The API server looks twice at metadata, and says so.
+        errors += errors
+        errors += validate(new, old)
+        if errors:
+            raise invalid(self.resource.kind, old["metadata"]["name"], errors, self.resource.group)
+
+    def change(self, stored: StoredObject, mutate: Callable[[dict[str, Any]], None]) -> StoredObject:
+        """A write of the cluster's own controllers: no validation. Returns ``stored`` if nothing changed."""
+        old, new = stored.decode(), stored.decode()
+        mutate(new)
+        return stored if new == old else self.objects.replace(stored, new)
+
+    # Delete
+
+    def delete(self, stored: StoredObject, options: DeleteOptions) -> tuple[dict[str, Any], bool]:
+        """Delete, or begin to. Returns the object as it now is (or was), and whether it is gone. Raises 409."""
+        self._check_preconditions(stored, options)
+        obj = stored.decode()
+        metadata = obj["metadata"]
+        graceful = False
+        if "deletionTimestamp" in metadata:
+            before = metadata.get("deletionGracePeriodSeconds")
+            if before is not None:
+                if options.grace is None or options.grace >= before:
+                    return obj, False
+                period = max(options.grace, 0)
+                moment = parse_time(metadata["deletionTimestamp"]) - timedelta(seconds=before - period)
+                metadata["deletionTimestamp"] = format_time(moment)
+                metadata["deletionGracePeriodSeconds"] = period
+                graceful = True
+            held = self.resource.held(obj)
+            period = metadata.get("deletionGracePeriodSeconds") or 0
+        else:
+            wanted = self.resource.grace_period(obj, options.grace)
+            graceful = wanted is not None
+            period = wanted or 0
+            held = self.resource.held(obj)
+            if graceful or held:
+                self._mark(obj, period)
+        if options.dry_run:
+            return obj, not held and not period
+        if graceful or held:
+            stored = self.objects.replace(stored, obj) if obj != stored.decode() else stored
+            if held or period:
+                return stored.decode(), False
+        return self._remove(stored, obj).decode(), True
+
+    def _mark(self, obj: dict[str, Any], period: int) -> None:
+        metadata = obj["metadata"]
+        metadata["deletionTimestamp"] = format_time(self.now() + timedelta(seconds=period))
+        metadata["deletionGracePeriodSeconds"] = period
+        if metadata.get("generation"):
+            metadata["generation"] += 1
+        self.resource.begin_deletion(obj)
+
+    def _remove(self, stored: StoredObject, obj: dict[str, Any]) -> StoredObject:
+        self.resource.release(obj)
+        return self.objects.remove(stored, obj)
+
+    def _check_preconditions(self, stored: StoredObject, options: DeleteOptions) -> None:
+        name = stored.key[1]
+        # The kind stands where others have the resource: the API server's own slip.
+        if options.uid is not None and options.uid != stored.uid:
+            raise conflict(
+                self.resource.kind,
+                name,
+                f"the UID in the precondition ({options.uid}) does not match the UID in record ({stored.uid}). The "
+                "object might have been deleted and then recreated",
+                self.resource.group,
+            )
+        if options.revision is not None and options.revision != str(stored.revision):
+            raise conflict(
+                self.resource.kind,
+                name,
+                f"the ResourceVersion in the precondition ({options.revision}) does not match the ResourceVersion in "
+                f"record ({stored.revision}). The object might have been modified",
+                self.resource.group,
+            )
+
+    def unconditional(self, name: str) -> StatusError:
+        """422: this kind wants a resourceVersion with every PUT."""
+        error = field_invalid("metadata.resourceVersion", 0, "must be specified for an update")
+        error = error._replace(message="Invalid value: 0x0: must be specified for an update")
+        return invalid(self.resource.kind, name, [error], self.resource.group)
+
+    @property
+    def qualified(self) -> str:
+        return qualified(self.resource.plural, self.resource.group)

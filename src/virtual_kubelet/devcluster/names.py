@@ -1,0 +1,176 @@
+"""What Kubernetes accepts as names, labels and keys, with its own sentences (apimachinery's ``validation``). Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from virtual_kubelet.devcluster.statuses import FieldError, field_invalid, too_long
+
+__all__ = [
+    "config_map_key_problems",
+    "dns_label_problems",
+    "dns_service_name_problems",
+    "dns_subdomain_problems",
+    "label_value_problems",
+    "qualified_name_problems",
+    "validate_labels",
+]
+
+_LABEL_TEXT: Final = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_SUBDOMAIN_TEXT: Final = rf"{_LABEL_TEXT}(\.{_LABEL_TEXT})*"
+_LABEL: Final = re.compile(_LABEL_TEXT + r"\Z")
+_SUBDOMAIN: Final = re.compile(_SUBDOMAIN_TEXT + r"\Z")
+_SERVICE: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?\Z")
+_QUALIFIED_TEXT: Final = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
+_QUALIFIED: Final = re.compile(_QUALIFIED_TEXT + r"\Z")
+_VALUE: Final = re.compile(rf"({_QUALIFIED_TEXT})?\Z")
+_KEY: Final = re.compile(r"[-._a-zA-Z0-9]+\Z")
+
+
+def _regex(message: str, text: str, *examples: str) -> str:
+    shown = ", ".join(f"'{e}'" if i == 0 else f" or '{e}'" for i, e in enumerate(examples))
+    return f"{message} (e.g. {shown}, regex used for validation is '{text}')"
+
+
+def dns_label_problems(value: str) -> list[str]:
+    """RFC 1123 labels: names of containers and namespaces."""
+    problems = [_too_long(63)] if len(value) > 63 else []
+    if not _LABEL.match(value):
+        problems.append(
+            _regex(
+                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start "
+                "and end with an alphanumeric character",
+                _LABEL_TEXT,
+                "my-name",
+                "123-abc",
+            )
+        )
+    return problems
+
+
+def dns_service_name_problems(value: str) -> list[str]:
+    """RFC 1035 labels: names of Services."""
+    problems = [_too_long(63)] if len(value) > 63 else []
+    if not _SERVICE.match(value):
+        problems.append(
+            _regex(
+                "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic "
+                "character, and end with an alphanumeric character",
+                "[a-z]([-a-z0-9]*[a-z0-9])?",
+                "my-name",
+                "abc-123",
+            )
+        )
+    return problems
+
+
+def dns_subdomain_problems(value: str) -> list[str]:
+    """RFC 1123 subdomains: names of most objects."""
+    problems = [_too_long(253)] if len(value) > 253 else []
+    if not _SUBDOMAIN.match(value):
+        problems.append(
+            _regex(
+                "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and "
+                "must start and end with an alphanumeric character",
+                _SUBDOMAIN_TEXT,
+                "example.com",
+            )
+        )
+    return problems
+
+
+def qualified_name_problems(value: str) -> list[str]:
+    """``[prefix/]name``: keys of labels and annotations, taints, finalizers."""
+    prefix, slash, name = value.rpartition("/")
+    problems: list[str] = []
+    if slash:
+        if "/" in prefix:
+            return [
+                "a valid label key must consist of an optional DNS-subdomain prefix and a name, separated by one '/'"
+            ]
+        if not prefix:
+            problems.append("prefix part must be non-empty")
+        else:
+            problems += [f"prefix part {problem}" for problem in dns_subdomain_problems(prefix)]
+    if not name:
+        problems.append("name part must be non-empty")
+    elif len(name) > 63:
+        problems.append(f"name part {_too_long(63)}")
+    if not _QUALIFIED.match(name):
+        problems.append(
+            _regex(
+                "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
+                "alphanumeric character",
+                _QUALIFIED_TEXT,
+                "MyName",
+                "my.name",
+                "123-abc",
+            )
+        )
+    return problems
+
+
+def label_value_problems(value: str) -> list[str]:
+    """Values of labels and of selectors."""
+    problems = [_too_long(63)] if len(value) > 63 else []
+    if not _VALUE.match(value):
+        problems.append(
+            _regex(
+                "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must "
+                "start and end with an alphanumeric character",
+                f"({_QUALIFIED_TEXT})?",
+                "MyValue",
+                "my_value",
+                "12345",
+            )
+        )
+    return problems
+
+
+def config_map_key_problems(value: str) -> list[str]:
+    """Keys of ConfigMaps and Secrets."""
+    problems = [_too_long(253)] if len(value) > 253 else []
+    if not _KEY.match(value):
+        problems.append(
+            _regex(
+                "a valid config key must consist of alphanumeric characters, '-', '_' or '.'",
+                "[-._a-zA-Z0-9]+",
+                "key.name",
+                "KEY_NAME",
+                "key-name",
+            )
+        )
+    if value == ".":
+        problems.append("must not be '.'")
+    elif value == "..":
+        problems.append("must not be '..'")
+    elif value.startswith(".."):
+        problems.append("must not start with '..'")
+    return problems
+
+
+def validate_labels(labels: Mapping[str, Any] | None, field: str) -> list[FieldError]:
+    """Keys and values of labels."""
+    errors: list[FieldError] = []
+    for key, value in (labels or {}).items():
+        errors += [field_invalid(field, key, problem) for problem in qualified_name_problems(key)]
+        errors += [field_invalid(field, value, problem) for problem in label_value_problems(value)]
+    return errors
+
+
+def validate_annotations(annotations: Mapping[str, str] | None, field: str) -> list[FieldError]:
+    """Keys, and the size of all together."""
+    errors: list[FieldError] = []
+    size = 0
+    for key, value in (annotations or {}).items():
+        errors += [field_invalid(field, key, problem) for problem in qualified_name_problems(key.lower())]
+        size += len(key.encode()) + len(value.encode())
+    if size > 256 * 1024:
+        errors.append(too_long(field, 256 * 1024))
+    return errors
+
+
+def _too_long(limit: int) -> str:
+    return f"must be no more than {limit} bytes"

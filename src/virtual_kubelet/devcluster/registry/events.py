@@ -1,0 +1,86 @@
+"""Events (core v1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from virtual_kubelet.devcluster.registry.resource import NAME_COLUMN, Resource, column, since
+from virtual_kubelet.devcluster.statuses import FieldError, field_invalid
+
+__all__ = ["Events"]
+
+_INVOLVED = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
+
+
+class Events(Resource):
+    kind = "Event"
+    plural = "events"
+    singular = "event"
+    short_names = ("ev",)
+    storage_version_hash = "r2yiGXH7wu8="
+    columns = (
+        column("Last Seen"),
+        column("Type"),
+        column("Reason"),
+        column("Object"),
+        column("Subobject", wide=True),
+        column("Source", wide=True),
+        column("Message"),
+        column("First Seen", wide=True),
+        column("Count", wide=True),
+        NAME_COLUMN._replace(priority=1),
+    )
+    selectable = frozenset(
+        {f"involvedObject.{name}" for name in _INVOLVED} | {"reason", "reportingComponent", "source", "type"}
+    )
+    create_on_update = True
+    time_to_live = 3600.0
+
+    def fields(self, obj: dict[str, Any]) -> Mapping[str, str]:
+        involved = obj["involvedObject"]
+        found = {f"involvedObject.{name}": involved.get(name, "") for name in _INVOLVED}
+        found["reason"] = obj.get("reason", "")
+        found["reportingComponent"] = obj.get("reportingComponent", "")
+        found["source"] = obj["source"].get("component", "") or obj.get("reportingComponent", "")
+        found["type"] = obj.get("type", "")
+        return found
+
+    def prepare_create(self, obj: dict[str, Any]) -> None:
+        """Events have no status; nothing is the server's to decide."""
+
+    def prepare_update(self, new: dict[str, Any], old: dict[str, Any]) -> None:
+        """Events have no status."""
+
+    def validate_create(self, obj: dict[str, Any]) -> list[FieldError]:
+        namespace = obj["metadata"].get("namespace", "")
+        involved = obj["involvedObject"].get("namespace", "")
+        # What has no namespace is reported in "default".
+        if involved != namespace and not (not involved and namespace == "default"):
+            return [field_invalid("involvedObject.namespace", involved, "does not match event.namespace")]
+        return []
+
+    def cells(self, obj: dict[str, Any], now: datetime) -> list[Any]:
+        source = obj["source"]
+        component = source.get("component", "") or obj.get("reportingComponent", "")
+        host = source.get("host", "")
+        involved = obj["involvedObject"]
+        target = involved.get("kind", "").lower()
+        if involved.get("name"):
+            target += f"/{involved['name']}"
+        series = obj.get("series") or {}
+        first = obj.get("firstTimestamp") or obj.get("eventTime")
+        last = series.get("lastObservedTime") or obj.get("lastTimestamp") or first
+        return [
+            since(last, now),
+            obj.get("type", ""),
+            obj.get("reason", ""),
+            target,
+            involved.get("fieldPath", ""),
+            f"{component}, {host}" if host else component,
+            obj.get("message", "").strip(),
+            since(first, now),
+            series.get("count") or obj.get("count") or 1,
+            obj["metadata"]["name"],
+        ]

@@ -1,0 +1,158 @@
+"""Defaults of a pod (core/v1 defaults and the admission plugins Priority and DefaultTolerationSeconds). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from virtual_kubelet.objects.quantity import Quantity
+
+__all__ = ["all_containers", "default_container", "default_pod", "quality_of_service"]
+
+_FILE_MODE: Final = 0o644
+_TAINTS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+_TOLERATION_SECONDS: Final = 300
+_COMPUTE: Final = ("cpu", "memory")
+
+
+def all_containers(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Init containers, containers, ephemeral containers."""
+    for field in ("initContainers", "containers", "ephemeralContainers"):
+        yield from spec.get(field) or ()
+
+
+def default_pod(obj: dict[str, Any]) -> None:
+    """Fill in what follows from the pod itself."""
+    spec = obj["spec"]
+    spec.setdefault("restartPolicy", "Always")
+    spec.setdefault("terminationGracePeriodSeconds", 30)
+    spec.setdefault("dnsPolicy", "ClusterFirst")
+    spec.setdefault("securityContext", {})
+    spec.setdefault("schedulerName", "default-scheduler")
+    spec.setdefault("enableServiceLinks", True)
+    if spec.get("serviceAccountName") or spec.get("serviceAccount"):
+        spec["serviceAccountName"] = spec["serviceAccount"] = spec.get("serviceAccountName") or spec["serviceAccount"]
+    for volume in spec.get("volumes") or ():
+        _default_volume(volume)
+    for container in all_containers(spec):
+        default_container(container)
+        if spec.get("hostNetwork"):
+            for port in container.get("ports") or ():
+                port.setdefault("hostPort", port["containerPort"])
+    _default_status(obj.get("status") or {})
+
+
+def admit_pod(obj: dict[str, Any]) -> None:
+    """What admission adds to a new pod."""
+    spec = obj["spec"]
+    spec.setdefault("priority", 0)
+    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+    tolerations = spec.get("tolerations") or []
+    for taint in _TAINTS:
+        if not any(
+            t.get("effect", "NoExecute") == "NoExecute"
+            and (t.get("key") == taint or (not t.get("key") and t.get("operator") == "Exists"))
+            for t in tolerations
+        ):
+            tolerations.append(
+                {"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _TOLERATION_SECONDS}
+            )
+    spec["tolerations"] = tolerations
+
+
+def default_container(container: dict[str, Any]) -> None:
+    container.setdefault("terminationMessagePath", "/dev/termination-log")
+    container.setdefault("terminationMessagePolicy", "File")
+    if "imagePullPolicy" not in container:
+        container["imagePullPolicy"] = "Always" if _tag(container.get("image", "")) == "latest" else "IfNotPresent"
+    resources = container.get("resources") or {}
+    limits = resources.get("limits")
+    if limits:
+        requests = resources.setdefault("requests", {})
+        for name, limit in limits.items():
+            requests.setdefault(name, limit)
+    for entry in container.get("env") or ():
+        field = (entry.get("valueFrom") or {}).get("fieldRef")
+        if field is not None:
+            field.setdefault("apiVersion", "v1")
+    for name in ("livenessProbe", "readinessProbe", "startupProbe"):
+        if name in container:
+            _default_probe(container[name])
+    for handler in (container.get("lifecycle") or {}).values():
+        if isinstance(handler, dict):
+            _default_http(handler)
+
+
+def _default_probe(probe: dict[str, Any]) -> None:
+    for field, value in (
+        ("timeoutSeconds", 1),
+        ("periodSeconds", 10),
+        ("successThreshold", 1),
+        ("failureThreshold", 3),
+    ):
+        probe.setdefault(field, value)
+    if "grpc" in probe:
+        probe["grpc"].setdefault("service", "")
+    _default_http(probe)
+
+
+def _default_http(handler: dict[str, Any]) -> None:
+    if "httpGet" in handler:
+        handler["httpGet"].setdefault("path", "/")
+        handler["httpGet"].setdefault("scheme", "HTTP")
+
+
+def _default_volume(volume: dict[str, Any]) -> None:
+    if set(volume) <= {"name"}:
+        volume["emptyDir"] = {}
+    for source in ("configMap", "secret", "downwardAPI", "projected"):
+        if source in volume:
+            volume[source].setdefault("defaultMode", _FILE_MODE)
+    if "hostPath" in volume:
+        volume["hostPath"].setdefault("type", "")
+    items = list((volume.get("downwardAPI") or {}).get("items") or ())
+    for part in (volume.get("projected") or {}).get("sources") or ():
+        if "serviceAccountToken" in part:
+            part["serviceAccountToken"].setdefault("expirationSeconds", 3600)
+        items += (part.get("downwardAPI") or {}).get("items") or ()
+    for item in items:
+        if "fieldRef" in item:
+            item["fieldRef"].setdefault("apiVersion", "v1")
+
+
+def _default_status(status: dict[str, Any]) -> None:
+    # The single address counts where both are given and differ, for old kubelets.
+    address = status.get("podIP")
+    addresses = status.get("podIPs")
+    if address and (not addresses or addresses[0].get("ip") != address):
+        status["podIPs"] = [{"ip": address}]
+    elif addresses and not address:
+        status["podIP"] = addresses[0].get("ip", "")
+
+
+def _tag(image: str) -> str:
+    if "@" in image:
+        return ""
+    _, colon, tag = image.rpartition(":")
+    return tag if colon and "/" not in tag else "latest"
+
+
+def quality_of_service(spec: dict[str, Any]) -> str:
+    """``Guaranteed``, ``Burstable`` or ``BestEffort``."""
+    guaranteed, any_set = True, False
+    for container in [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]:
+        resources = container.get("resources") or {}
+        requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
+        for name in _COMPUTE:
+            request, limit = _positive(requests.get(name)), _positive(limits.get(name))
+            any_set = any_set or request is not None or limit is not None
+            if limit is None or request != limit:
+                guaranteed = False
+    if not any_set:
+        return "BestEffort"
+    return "Guaranteed" if guaranteed else "Burstable"
+
+
+def _positive(text: str | None) -> Quantity | None:
+    quantity = Quantity(text) if text is not None else None
+    return quantity if quantity is not None and quantity > Quantity(0) else None

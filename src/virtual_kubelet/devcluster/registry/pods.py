@@ -1,0 +1,132 @@
+"""Pods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from virtual_kubelet.devcluster.registry.pod_defaults import admit_pod, default_pod, quality_of_service
+from virtual_kubelet.devcluster.registry.pod_printing import pod_cells
+from virtual_kubelet.devcluster.registry.pod_validation import (
+    validate_pod,
+    validate_pod_status,
+    validate_pod_update,
+)
+from virtual_kubelet.devcluster.registry.resource import NAME_COLUMN, Resource, Subresource, age, column
+from virtual_kubelet.devcluster.statuses import FieldError
+
+__all__ = ["Pods"]
+
+
+class Pods(Resource):
+    kind = "Pod"
+    plural = "pods"
+    singular = "pod"
+    short_names = ("po",)
+    categories = ("all",)
+    storage_version_hash = "xPOwRZ+Yhw8="
+    subresources = (
+        Subresource("attach", "PodAttachOptions", ("create", "get")),
+        Subresource("binding", "Binding", ("create",)),
+        Subresource("ephemeralcontainers", "Pod", ("get", "patch", "update")),
+        Subresource("eviction", "Eviction", ("create",), "policy", "v1"),
+        Subresource("exec", "PodExecOptions", ("create", "get")),
+        Subresource("log", "Pod", ("get",)),
+        Subresource("portforward", "PodPortForwardOptions", ("create", "get")),
+        Subresource("status", "Pod", ("get", "patch", "update")),
+    )
+    columns = (
+        NAME_COLUMN,
+        column("Ready"),
+        column("Status"),
+        column("Restarts"),
+        column("Age"),
+        column("IP", wide=True),
+        column("Node", wide=True),
+        column("Nominated Node", wide=True),
+        column("Readiness Gates", wide=True),
+    )
+    selectable = frozenset(
+        {
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.podIPs",
+            "status.nominatedNodeName",
+        }
+    )
+    returns_deleted = True
+
+    def fields(self, obj: dict[str, Any]) -> Mapping[str, str]:
+        spec, status = obj["spec"], obj["status"]
+        return {
+            "spec.nodeName": spec.get("nodeName", ""),
+            "spec.restartPolicy": spec.get("restartPolicy", ""),
+            "spec.schedulerName": spec.get("schedulerName", ""),
+            "spec.serviceAccountName": spec.get("serviceAccountName", ""),
+            "spec.hostNetwork": "true" if spec.get("hostNetwork") else "false",
+            "status.phase": status.get("phase", ""),
+            "status.podIP": status.get("podIP", ""),
+            "status.podIPs": ",".join(entry.get("ip", "") for entry in status.get("podIPs") or ()),
+            "status.nominatedNodeName": status.get("nominatedNodeName", ""),
+        }
+
+    def default(self, obj: dict[str, Any]) -> None:
+        default_pod(obj)
+
+    def prepare_create(self, obj: dict[str, Any]) -> None:
+        admit_pod(obj)
+        spec = obj["spec"]
+        spec.pop("ephemeralContainers", None)
+        if spec["terminationGracePeriodSeconds"] < 0:
+            spec["terminationGracePeriodSeconds"] = 1
+        obj["metadata"]["generation"] = 1
+        obj["status"] = {"phase": "Pending", "qosClass": quality_of_service(spec)}
+
+    def validate_create(self, obj: dict[str, Any]) -> list[FieldError]:
+        return validate_pod(obj["spec"])
+
+    def prepare_update(self, new: dict[str, Any], old: dict[str, Any]) -> None:
+        new["status"] = old["status"]
+        # Only their own subresource adds them.
+        if "ephemeralContainers" in old["spec"]:
+            new["spec"].setdefault("ephemeralContainers", old["spec"]["ephemeralContainers"])
+        for field in ("priority", "preemptionPolicy"):
+            if field in old["spec"]:
+                new["spec"].setdefault(field, old["spec"][field])
+        _count_generation(new, old)
+
+    def validate_update(self, new: dict[str, Any], old: dict[str, Any]) -> list[FieldError]:
+        return validate_pod_update(new["spec"], old["spec"]) or validate_pod(new["spec"])
+
+    def prepare_status_update(self, new: dict[str, Any], old: dict[str, Any]) -> None:
+        new["spec"] = old["spec"]
+        if "ownerReferences" in old["metadata"]:
+            new["metadata"]["ownerReferences"] = old["metadata"]["ownerReferences"]
+        else:
+            new["metadata"].pop("ownerReferences", None)
+        if "qosClass" in old["status"]:
+            new["status"].setdefault("qosClass", old["status"]["qosClass"])
+
+    def validate_status_update(self, new: dict[str, Any], old: dict[str, Any]) -> list[FieldError]:
+        return validate_pod_status(new, old)
+
+    def grace_period(self, obj: dict[str, Any], wanted: int | None) -> int:
+        spec = obj["spec"]
+        period: int = wanted if wanted is not None else spec.get("terminationGracePeriodSeconds", 0)
+        if not spec.get("nodeName") or obj["status"].get("phase") in ("Failed", "Succeeded"):
+            return 0
+        return 1 if period < 0 else period
+
+    def cells(self, obj: dict[str, Any], now: datetime) -> list[Any]:
+        return pod_cells(obj, age(obj, now), now)
+
+
+def _count_generation(new: dict[str, Any], old: dict[str, Any]) -> None:
+    if new["spec"] != old["spec"]:
+        new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1

@@ -1,0 +1,256 @@
+"""Services; their cluster IPs come from a range of the cluster's own."""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import datetime
+from typing import Any, Final
+
+from virtual_kubelet.devcluster.names import dns_label_problems, dns_service_name_problems, validate_labels
+from virtual_kubelet.devcluster.registry.resource import NAME_COLUMN, Resource, Subresource, age, column
+from virtual_kubelet.devcluster.statuses import (
+    FieldError,
+    StatusError,
+    duplicate,
+    field_invalid,
+    invalid,
+    required,
+    unsupported_value,
+)
+
+__all__ = ["ClusterIPs", "Services"]
+
+_TYPES: Final = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
+_PROTOCOLS: Final = ("SCTP", "TCP", "UDP")
+_NODE_PORTS: Final = range(30000, 32768)
+
+
+class ClusterIPs:
+    """Hands out the addresses of one range, and node ports; the first address is the API server's."""
+
+    def __init__(self, network: str) -> None:
+        self._network = ipaddress.IPv4Network(network)
+        self._taken: dict[str, str] = {}
+        self._next = 0
+        self._ports: dict[int, str] = {}
+
+    @property
+    def first(self) -> str:
+        return str(self._network[1])
+
+    def take(self, owner: str, wanted: str | None = None) -> str | None:
+        """An address for the Service with the UID ``owner``: ``wanted``, or any. None: it is not to be had."""
+        if wanted is not None:
+            if ipaddress.ip_address(wanted) not in self._network or self._taken.get(wanted, owner) != owner:
+                return None
+            self._taken[wanted] = owner
+            return wanted
+        size = self._network.num_addresses - 2
+        for _ in range(size):
+            # The second of the usable addresses first: the first one is the API server's.
+            address = str(self._network[2 + self._next % (size - 1)])
+            self._next += 1
+            if address not in self._taken:
+                self._taken[address] = owner
+                return address
+        return None
+
+    def take_port(self, owner: str, wanted: int | None) -> int | None:
+        """A node port, likewise."""
+        if wanted:
+            if self._ports.get(wanted, owner) != owner:
+                return None
+            self._ports[wanted] = owner
+            return wanted
+        for port in _NODE_PORTS:
+            if port not in self._ports:
+                self._ports[port] = owner
+                return port
+        return None
+
+    def release(self, owner: str) -> None:
+        self._taken = {address: uid for address, uid in self._taken.items() if uid != owner}
+        self._ports = {port: uid for port, uid in self._ports.items() if uid != owner}
+
+
+class Services(Resource):
+    kind = "Service"
+    plural = "services"
+    singular = "service"
+    short_names = ("svc",)
+    categories = ("all",)
+    storage_version_hash = "0/CO1lhkEBI="
+    subresources = (Subresource("status", "Service", ("get", "patch", "update")),)
+    columns = (
+        NAME_COLUMN,
+        column("Type"),
+        column("Cluster-IP"),
+        column("External-IP"),
+        column("Port(s)"),
+        column("Age"),
+        column("Selector", wide=True),
+    )
+    selectable = frozenset({"spec.clusterIP", "spec.type"})
+    returns_deleted = True
+    name_problems = staticmethod(dns_service_name_problems)
+
+    def __init__(self, addresses: ClusterIPs) -> None:
+        self._addresses = addresses
+
+    def fields(self, obj: dict[str, Any]) -> dict[str, str]:
+        return {"spec.clusterIP": obj["spec"].get("clusterIP", ""), "spec.type": obj["spec"].get("type", "")}
+
+    def default(self, obj: dict[str, Any]) -> None:
+        spec = obj["spec"]
+        spec.setdefault("type", "ClusterIP")
+        spec.setdefault("sessionAffinity", "None")
+        if spec["sessionAffinity"] == "ClientIP":
+            spec.setdefault("sessionAffinityConfig", {"clientIP": {"timeoutSeconds": 10800}})
+        for port in spec.get("ports") or []:
+            port.setdefault("targetPort", port.get("port", 0))
+        if spec["type"] in ("NodePort", "LoadBalancer"):
+            spec.setdefault("externalTrafficPolicy", "Cluster")
+        if spec["type"] == "LoadBalancer":
+            spec.setdefault("allocateLoadBalancerNodePorts", True)
+        if spec["type"] != "ExternalName":
+            spec.setdefault("internalTrafficPolicy", "Cluster")
+
+    def prepare_create(self, obj: dict[str, Any]) -> None:
+        obj["status"] = {"loadBalancer": {}}
+
+    def prepare_update(self, new: dict[str, Any], old: dict[str, Any]) -> None:
+        new["status"] = old["status"]
+        if new["spec"]["type"] != "ExternalName":
+            for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+                if not new["spec"].get(field) and old["spec"].get(field):
+                    new["spec"][field] = old["spec"][field]
+
+    def validate_create(self, obj: dict[str, Any]) -> list[FieldError]:
+        spec = obj["spec"]
+        errors: list[FieldError] = []
+        ports = spec.get("ports") or []
+        if not ports and spec.get("clusterIP") != "None" and spec["type"] != "ExternalName":
+            errors.append(required("spec.ports"))
+        names: set[str] = set()
+        for index, port in enumerate(ports):
+            where = f"spec.ports[{index}]"
+            name = port.get("name", "")
+            if not name and len(ports) > 1:
+                errors.append(required(f"{where}.name"))
+            elif name:
+                errors += [field_invalid(f"{where}.name", name, problem) for problem in dns_label_problems(name)]
+                if name in names:
+                    errors.append(duplicate(f"{where}.name", name))
+                names.add(name)
+            if not 1 <= port.get("port", 0) <= 65535:
+                errors.append(
+                    field_invalid(f"{where}.port", port.get("port", 0), "must be between 1 and 65535, inclusive")
+                )
+            if port["protocol"] not in _PROTOCOLS:
+                errors.append(unsupported_value(f"{where}.protocol", port["protocol"], _PROTOCOLS))
+            node_port = port.get("nodePort")
+            if node_port and node_port not in _NODE_PORTS:
+                detail = "provided port is not in the valid range. The range of valid ports is 30000-32767"
+                errors.append(field_invalid(f"{where}.nodePort", node_port, detail))
+        errors += validate_labels(spec.get("selector"), "spec.selector")
+        if spec["type"] not in _TYPES:
+            errors.append(unsupported_value("spec.type", spec["type"], _TYPES))
+        if spec["type"] == "ExternalName" and not spec.get("externalName"):
+            errors.append(required("spec.externalName"))
+        address = spec.get("clusterIP", "")
+        if address not in ("", "None") and not _is_address(address):
+            detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+            errors.append(field_invalid("spec.clusterIPs[0]", address, detail))
+        return errors
+
+    def validate_update(self, new: dict[str, Any], old: dict[str, Any]) -> list[FieldError]:
+        errors = self.validate_create(new)
+        before, after = old["spec"].get("clusterIP"), new["spec"].get("clusterIP")
+        if (
+            before
+            and new["spec"]["type"] != "ExternalName"
+            and old["spec"]["type"] != "ExternalName"
+            and before != after
+        ):
+            errors.append(
+                field_invalid(
+                    "spec.clusterIPs[0]", new["spec"].get("clusterIPs") or [after or ""], "may not change once set"
+                )
+            )
+        return errors
+
+    def allocate(self, obj: dict[str, Any]) -> None:
+        """Give the Service what its type needs. Raises ``StatusError`` 422 if that is taken."""
+        addresses = self._addresses
+        spec, metadata = obj["spec"], obj["metadata"]
+        if spec["type"] == "ExternalName":
+            for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+                spec.pop(field, None)
+            return
+        spec.setdefault("ipFamilies", ["IPv4"])
+        spec.setdefault("ipFamilyPolicy", "SingleStack")
+        wanted = spec.get("clusterIP") or None
+        if wanted != "None":
+            address = addresses.take(metadata["uid"], wanted)
+            if address is None:
+                raise _refused(obj, field_invalid("spec.clusterIPs", [wanted], _ADDRESS_TAKEN))
+            spec["clusterIP"] = address
+        spec["clusterIPs"] = [spec["clusterIP"]]
+        if spec["type"] in ("NodePort", "LoadBalancer") and spec.get("allocateLoadBalancerNodePorts", True):
+            for index, port in enumerate(spec.get("ports") or []):
+                number = addresses.take_port(metadata["uid"], port.get("nodePort"))
+                if number is None:
+                    where = f"spec.ports[{index}].nodePort"
+                    raise _refused(
+                        obj, field_invalid(where, port.get("nodePort", 0), "provided port is already allocated")
+                    )
+                port["nodePort"] = number
+
+    def release(self, obj: dict[str, Any]) -> None:
+        self._addresses.release(obj["metadata"]["uid"])
+
+    def cells(self, obj: dict[str, Any], now: datetime) -> list[Any]:
+        spec = obj["spec"]
+        selector = ",".join(f"{k}={v}" for k, v in sorted((spec.get("selector") or {}).items()))
+        return [
+            obj["metadata"]["name"],
+            spec["type"],
+            spec.get("clusterIP") or "<none>",
+            _external(obj),
+            ",".join(_port(port) for port in spec.get("ports") or []) or "<none>",
+            age(obj, now),
+            selector or "<none>",
+        ]
+
+
+_ADDRESS_TAKEN: Final = "failed to allocate IP: provided IP is already allocated"
+
+
+def _refused(obj: dict[str, Any], error: FieldError) -> StatusError:
+    return invalid("Service", obj["metadata"]["name"], [error])
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _external(obj: dict[str, Any]) -> str:
+    spec = obj["spec"]
+    if spec["type"] == "ExternalName":
+        return str(spec.get("externalName", ""))
+    addresses = list(spec.get("externalIPs") or [])
+    if spec["type"] == "LoadBalancer":
+        ingress = obj["status"]["loadBalancer"].get("ingress") or []
+        addresses = [entry.get("ip") or entry.get("hostname", "") for entry in ingress] + addresses
+        return ",".join(addresses) or "<pending>"
+    return ",".join(addresses) or "<none>"
+
+
+def _port(port: dict[str, Any]) -> str:
+    if port.get("nodePort"):
+        return f"{port['port']}:{port['nodePort']}/{port['protocol']}"
+    return f"{port['port']}/{port['protocol']}"

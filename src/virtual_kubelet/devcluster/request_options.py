@@ -1,0 +1,219 @@
+"""Query parameters and DeleteOptions of requests, checked. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from virtual_kubelet.devcluster.selectors import (
+    FieldSelector,
+    LabelSelector,
+    parse_field_selector,
+    parse_label_selector,
+)
+from virtual_kubelet.devcluster.statuses import FieldError, StatusError, bad_request, field_forbidden, invalid
+from virtual_kubelet.server.connection import QueryParameters
+
+__all__ = ["DeleteOptions", "ListOptions", "WriteOptions", "is_true"]
+
+_VALIDATION: Final = ("Ignore", "Warn", "Strict")
+_MATCHES: Final = ("", "Exact", "NotOlderThan")
+
+
+def is_true(text: str) -> bool:
+    """As Go's conversion of query parameters: present and neither false nor 0."""
+    return text.lower() not in ("", "false", "0")
+
+
+def _number(query: QueryParameters, name: str) -> int:
+    text = query.get(name)
+    if not text:
+        return 0
+    try:
+        value = int(text)
+    except ValueError:
+        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+    if not -(1 << 63) <= value < 1 << 63:
+        raise bad_request(f'strconv.ParseInt: parsing "{text}": value out of range')
+    return value
+
+
+def _revision(text: str) -> int | None:
+    """None: not given."""
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit():
+        why = "invalid syntax"
+    elif int(text[:21]) >= 1 << 64:
+        why = "value out of range"
+    else:
+        return int(text)
+    raise StatusError(500, "", f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": {why}')
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """Where the next page starts: at ``revision``, after the object with this key."""
+
+    revision: int
+    namespace: str
+    name: str
+
+    def encode(self) -> str:
+        start = f"{self.namespace}/{self.name}\0"
+        text = msgspec.json.encode({"v": "meta.k8s.io/v1", "rv": self.revision, "start": start})
+        return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
+
+    @classmethod
+    def decode(cls, token: str) -> Continue:
+        try:
+            text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+            content = msgspec.json.decode(text)
+            revision, start = content["rv"], content["start"]
+            namespace, _, name = start.rstrip("\0").rpartition("/")
+            if type(revision) is not int or revision <= 0 or not name:
+                raise ValueError("bad content")
+            return cls(revision, namespace, name)
+        except (ValueError, binascii.Error, msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
+            raise bad_request(f"continue key is not valid: {type(error).__name__}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """Options of list, watch and deletecollection.
+
+    Attributes:
+        revision: ``resourceVersion``; None: not given.
+        match: ``resourceVersionMatch``.
+    """
+
+    labels: LabelSelector
+    fields: FieldSelector
+    limit: int
+    continue_: Continue | None
+    revision: int | None
+    match: str
+    timeout: int
+    bookmarks: bool
+    initial_events: bool | None
+
+    @classmethod
+    def parse(cls, query: QueryParameters, selectable: frozenset[str], *, watch: bool) -> ListOptions:
+        """Raises ``StatusError`` 400 (and, as the API server, 500 for a resourceVersion that is no number)."""
+        token = query.get("continue")
+        initial = query.get("sendInitialEvents")
+        options = cls(
+            parse_label_selector(query.get("labelSelector")),
+            parse_field_selector(query.get("fieldSelector"), selectable),
+            _number(query, "limit"),
+            Continue.decode(token) if token else None,
+            _revision(query.get("resourceVersion")),
+            query.get("resourceVersionMatch"),
+            _number(query, "timeoutSeconds"),
+            is_true(query.get("allowWatchBookmarks")),
+            is_true(initial) if initial else None,
+        )
+        errors = options._problems(watch)
+        if errors:
+            raise invalid("ListOptions", "", errors, "meta.k8s.io")
+        return options
+
+    def _problems(self, watch: bool) -> list[FieldError]:
+        if watch:
+            if self.initial_events is None:
+                if self.match:
+                    detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+                    return [field_forbidden("resourceVersionMatch", detail)]
+            elif self.match != "NotOlderThan":
+                detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+                return [field_forbidden("resourceVersionMatch", detail)]
+            return []
+        if self.initial_events is not None:
+            return [field_forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list")]
+        if self.match:
+            if self.revision is None:
+                detail = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+                return [field_forbidden("resourceVersionMatch", detail)]
+            if self.continue_ is not None:
+                detail = "resourceVersionMatch is forbidden when continue is provided"
+                return [field_forbidden("resourceVersionMatch", detail)]
+            if self.match not in _MATCHES:
+                shown = '"Exact", "NotOlderThan"'
+                message = f'Unsupported value: "{self.match}": supported values: {shown}'
+                return [FieldError("resourceVersionMatch", "FieldValueNotSupported", message)]
+            if self.match == "Exact" and self.revision == 0:
+                detail = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+                return [field_forbidden("resourceVersionMatch", detail)]
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """Options of create, update and patch."""
+
+    dry_run: bool
+    validation: str
+
+    @classmethod
+    def parse(cls, query: QueryParameters) -> WriteOptions:
+        """Raises ``StatusError`` 422."""
+        validation = query.get("fieldValidation") or "Warn"
+        if validation not in _VALIDATION:
+            shown = ", ".join(f'"{v}"' for v in ("", *_VALIDATION))
+            error = FieldError(
+                "fieldValidation",
+                "FieldValueNotSupported",
+                f'Unsupported value: "{validation}": supported values: {shown}',
+            )
+            raise invalid("CreateOptions", "", [error], "meta.k8s.io")
+        return cls(_dry_run(query.get_all("dryRun")), validation)
+
+
+def _dry_run(values: list[str]) -> bool:
+    given = [value for value in values if value]
+    for value in given:
+        if value != "All":
+            error = FieldError(
+                "dryRun", "FieldValueNotSupported", f'Unsupported value: "{value}": supported values: "All"'
+            )
+            raise invalid("DeleteOptions", "", [error], "meta.k8s.io")
+    return bool(given)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOptions:
+    """Options of delete, from the body or, if there is none, from the query."""
+
+    grace: int | None = None
+    uid: str | None = None
+    revision: str | None = None
+    propagation: str | None = None
+    dry_run: bool = False
+
+    @classmethod
+    def parse(cls, body: dict[str, Any] | None, query: QueryParameters) -> DeleteOptions:
+        """``body``: decoded DeleteOptions, or None. Raises ``StatusError`` 422."""
+        if body is not None:
+            preconditions = body.get("preconditions") or {}
+            options = cls(
+                body.get("gracePeriodSeconds"),
+                preconditions.get("uid"),
+                preconditions.get("resourceVersion"),
+                body.get("propagationPolicy"),
+                _dry_run(body.get("dryRun") or []),
+            )
+        else:
+            grace = _number(query, "gracePeriodSeconds") if query.get("gracePeriodSeconds") else None
+            policy = query.get("propagationPolicy") or None
+            options = cls(grace, None, None, policy, _dry_run(query.get_all("dryRun")))
+        if options.propagation not in (None, "Orphan", "Background", "Foreground"):
+            shown = '"Foreground", "Background", "Orphan", "nil"'
+            message = f'Unsupported value: "{options.propagation}": supported values: {shown}'
+            raise invalid(
+                "DeleteOptions", "", [FieldError("propagationPolicy", "FieldValueNotSupported", message)], "meta.k8s.io"
+            )
+        return options

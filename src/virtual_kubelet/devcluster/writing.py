@@ -1,0 +1,252 @@
+"""create, update, patch, delete and deletecollection of what clients send."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from virtual_kubelet.devcluster.call import Call
+from virtual_kubelet.devcluster.cluster_state import ClusterState
+from virtual_kubelet.devcluster.decoding import (
+    check_media_type,
+    decode_object,
+    regular_object,
+    report_unknown,
+)
+from virtual_kubelet.devcluster.generic_registry import GenericRegistry, Preparation
+from virtual_kubelet.devcluster.node_restriction import NodeRestriction
+from virtual_kubelet.devcluster.patching import apply_patch
+from virtual_kubelet.devcluster.reading import Reader
+from virtual_kubelet.devcluster.registry.namespaces import IMMORTAL_NAMESPACES
+from virtual_kubelet.devcluster.rendering import (
+    PLAIN,
+    encode,
+    negotiate,
+    render_list,
+    render_object,
+    render_stored,
+)
+from virtual_kubelet.devcluster.request_options import DeleteOptions, ListOptions, WriteOptions
+from virtual_kubelet.devcluster.statuses import (
+    StatusError,
+    bad_request,
+    conflict,
+    field_invalid,
+    forbidden,
+    invalid,
+    not_found,
+    success,
+)
+from virtual_kubelet.devcluster.storage import StoredObject
+from virtual_kubelet.server.connection import Response
+
+__all__ = ["Writer"]
+
+
+class Writer:
+    """Answers writes of everything that is stored."""
+
+    def __init__(self, state: ClusterState, restriction: NodeRestriction, reader: Reader) -> None:
+        self._state = state
+        self._restriction = restriction
+        self._reader = reader
+
+    # Create
+
+    async def create(self, call: Call) -> Response:
+        """Raises 400, 403, 404, 409, 415, 422."""
+        registry, resource = self._state.registry(call.info.resource), call.info.resource
+        options = WriteOptions.parse(call.request.query)
+        check_media_type(call.request.headers.get("content-type"))
+        body = await call.request.body()
+        unknown: list[str] = []
+        obj = decode_object(body, self._state.schemas, resource.kind, resource.api_version, unknown)
+        self._report(call, registry, unknown, options)
+        return self.create_object(call, registry, obj, options)
+
+    def create_object(
+        self, call: Call, registry: GenericRegistry, obj: dict[str, Any], options: WriteOptions
+    ) -> Response:
+        """A regular object, not defaulted yet."""
+        self._place(call, obj)
+        registry.resource.default(obj)
+        self._restriction.check(call.user, call.info, obj)
+        self._check_namespace(call, obj)
+        created = registry.create(obj, dry_run=options.dry_run)
+        return self._show(call, registry, created, 201)
+
+    @staticmethod
+    def _place(call: Call, obj: dict[str, Any]) -> None:
+        """The namespace is that of the path."""
+        if call.info.resource.namespaced:
+            given = obj["metadata"].get("namespace", "")
+            if given not in ("", call.info.namespace):
+                raise bad_request(
+                    "the namespace of the provided object does not match the namespace sent on the request"
+                )
+            obj["metadata"]["namespace"] = call.info.namespace
+        else:
+            obj["metadata"].pop("namespace", None)
+
+    def _check_namespace(self, call: Call, obj: dict[str, Any]) -> None:
+        """Nothing is created in a namespace that is not there, or is on its way out (NamespaceLifecycle)."""
+        namespace = call.info.namespace
+        if not call.info.resource.namespaced:
+            return
+        stored = self._state.namespaces.objects.get("", namespace)
+        if stored is None:
+            raise not_found("namespaces", namespace)
+        if stored.fields["status.phase"] == "Terminating":
+            error = forbidden(
+                call.info.resource.plural,
+                obj["metadata"].get("name", ""),
+                f"unable to create new content in namespace {namespace} because it is being terminated",
+                call.info.resource.group,
+            )
+            cause = {
+                "reason": "NamespaceTerminating",
+                "message": f"namespace {namespace} is being terminated",
+                "field": "metadata.namespace",
+            }
+            assert error.details is not None
+            error.details["causes"] = [cause]
+            raise error
+
+    # Update
+
+    def whole(self, call: Call) -> Preparation:
+        """Of an update of the object itself."""
+        return self._state.registry(call.info.resource).prepare_update
+
+    def status(self, call: Call) -> Preparation:
+        """Of an update of the status."""
+        return self._state.registry(call.info.resource).prepare_status_update
+
+    async def update(self, call: Call, prepare: Preparation) -> Response:
+        """PUT of the object or of a subresource; ``prepare`` says which part counts. Raises 400, 404, 409, 415, 422."""
+        registry, resource = self._state.registry(call.info.resource), call.info.resource
+        options = WriteOptions.parse(call.request.query)
+        check_media_type(call.request.headers.get("content-type"))
+        body = await call.request.body()
+        unknown: list[str] = []
+        new = decode_object(body, self._state.schemas, resource.kind, resource.api_version, unknown)
+        self._report(call, registry, unknown, options)
+        self._place(call, new)
+        name = new["metadata"].get("name", "")
+        if name != call.info.name:
+            raise bad_request(f"the name of the object ({name}) does not match the name on the URL ({call.info.name})")
+        stored = registry.objects.get(call.info.namespace, call.info.name)
+        if stored is None:
+            if not resource.create_on_update or call.info.subresource:
+                raise registry.missing(call.info.name)
+            return self.create_object(call, registry, new, options)
+        resource.default(new)
+        if not new["metadata"].get("resourceVersion") and not resource.unconditional_update:
+            raise registry.unconditional(call.info.name)
+        given = new["metadata"].get("uid")
+        if given and given != stored.uid:
+            why = f"Precondition failed: UID in precondition: {given}, UID in object meta: {stored.uid}"
+            raise conflict(resource.plural, name, why, resource.group)
+        return self._store(call, registry, stored, new, prepare, options)
+
+    async def patch(self, call: Call, prepare: Preparation) -> Response:
+        """Raises 400, 404, 409, 415, 422."""
+        registry, resource = self._state.registry(call.info.resource), call.info.resource
+        options = WriteOptions.parse(call.request.query)
+        body = await call.request.body()
+        stored = registry.get(call.info.namespace, call.info.name)
+        current = {"kind": resource.kind, "apiVersion": resource.api_version, **stored.decode()}
+        patched = apply_patch(body, call.request.headers.get("content-type"), current, resource.kind)
+        unknown: list[str] = []
+        if patched.get("kind") != resource.kind or patched.get("apiVersion") != resource.api_version:
+            raise bad_request("a patch may not change kind or apiVersion")
+        new = regular_object(patched, self._state.schemas, resource.kind, resource.api_version, unknown)
+        refuse: Callable[[str], StatusError] = partial(_strict_patch, resource.kind, call.info.name, resource.group)
+        report_unknown(unknown, options.validation, call.warnings, refuse)
+        resource.default(new)
+        return self._store(call, registry, stored, new, prepare, options)
+
+    def _store(
+        self,
+        call: Call,
+        registry: GenericRegistry,
+        stored: StoredObject,
+        new: dict[str, Any],
+        prepare: Preparation,
+        options: WriteOptions,
+    ) -> Response:
+        registry.check_revision(stored, new)
+        old = stored.decode()
+        if call.user.node:
+            self._restriction.check(call.user, call.info, new, old)
+        updated = registry.update(stored, new, old, prepare, dry_run=options.dry_run)
+        return self._show(call, registry, updated, 200)
+
+    # Delete
+
+    async def delete(self, call: Call) -> Response:
+        """Raises 400, 403, 404, 409."""
+        registry, resource = self._state.registry(call.info.resource), call.info.resource
+        options = await self.delete_options(call)
+        stored = registry.get(call.info.namespace, call.info.name)
+        if resource.plural == "namespaces" and call.info.name in IMMORTAL_NAMESPACES:
+            raise forbidden("namespaces", call.info.name, "this namespace may not be deleted")
+        self._restriction.check_deletion(call.user, call.info, stored)
+        obj, gone = registry.delete(stored, options)
+        if resource.returns_deleted or not gone:
+            return self._show(call, registry, obj, 200)
+        details = {"name": call.info.name, "kind": resource.plural, "uid": stored.uid}
+        if resource.group:
+            details = {"name": call.info.name, "group": resource.group, "kind": resource.plural, "uid": stored.uid}
+        return call.respond(encode(success(details=details)))
+
+    async def delete_collection(self, call: Call) -> Response:
+        """Answers with what there was. Raises 400."""
+        registry, resource = self._state.registry(call.info.resource), call.info.resource
+        options = await self.delete_options(call)
+        selection = ListOptions.parse(call.request.query, resource.selectable, watch=False)
+        objects, metadata = self._reader.select(call, selection)
+        for stored in objects:
+            current = registry.objects.get(*stored.key)
+            if current is not None and current.uid == stored.uid:
+                registry.delete(current, options)
+        shown = negotiate(call.request.headers.get("accept"))
+        return call.respond(render_list(resource, objects, metadata, shown, registry.now()))
+
+    async def delete_options(self, call: Call) -> DeleteOptions:
+        """From the body, or from the query if there is none. Raises 400, 415, 422."""
+        body = await call.request.body()
+        if not body:
+            return DeleteOptions.parse(None, call.request.query)
+        check_media_type(call.request.headers.get("content-type"))
+        # Old clients say the version of what they delete.
+        content = decode_object(body, self._state.schemas, "DeleteOptions", "", [])
+        return DeleteOptions.parse(content, call.request.query)
+
+    # Answers
+
+    def _show(
+        self, call: Call, registry: GenericRegistry, result: StoredObject | dict[str, Any], status: int
+    ) -> Response:
+        shown = negotiate(call.request.headers.get("accept"))
+        if isinstance(result, StoredObject):
+            if shown is PLAIN:
+                return call.respond(render_stored(registry.resource, result), status)
+            result = result.decode()
+        include = call.request.query.get("includeObject")
+        return call.respond(render_object(registry.resource, result, shown, registry.now(), include), status)
+
+    @staticmethod
+    def _report(call: Call, registry: GenericRegistry, unknown: list[str], options: WriteOptions) -> None:
+        kind, version = registry.resource.kind, registry.resource.version
+
+        def refuse(problem: str) -> StatusError:
+            return bad_request(f'{kind} in version "{version}" cannot be handled as a {kind}: {problem}')
+
+        report_unknown(unknown, options.validation, call.warnings, refuse)
+
+
+def _strict_patch(kind: str, name: str, group: str, problem: str) -> StatusError:
+    # The API server quotes the patch here; it may hold secrets.
+    return invalid(kind, name, [field_invalid("patch", "", problem)], group)
