@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, NamedTuple
 
+import msgspec
+
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.node.cached_pod import CachedPod
 from virtual_kubelet.objects.core_v1 import Pod, PodStatus
@@ -15,13 +17,13 @@ __all__ = ["Applied", "PodRecord"]
 class Applied(NamedTuple):
     """What the provider was last given: as in the API, before the environment was resolved."""
 
-    spec: bytes
+    spec: msgspec.Raw
     labels: dict[str, str] | None
     annotations: dict[str, str] | None
 
     @classmethod
     def of(cls, pod: CachedPod) -> Applied:
-        return cls(bytes(pod.spec), pod.metadata.labels, pod.metadata.annotations)
+        return cls(pod.spec, pod.metadata.labels, pod.metadata.annotations)
 
 
 class PodRecord:
