@@ -9,14 +9,23 @@ from typing import Final
 
 __all__ = ["Quantity"]
 
-_FORM: Final = re.compile(r"([+-]?)(\d+\.?\d*|\.\d+)(|[numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)\Z")
+_FORM: Final = re.compile(r"([+-]?)([0-9]+\.?[0-9]*|\.[0-9]+)(|[numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)\Z")
 _BINARY: Final = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 _DECIMAL: Final = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_SUFFIXES: Final = {power: suffix for suffix, power in _DECIMAL.items()}
+#: Go keeps decimal numbers of so many digits as they are; others it caps at the largest 64-bit integer.
+_EXACT_DIGITS: Final = 18
+_MOST: Final = 2**63 - 1
+
+
+def _in_nanos(value: Fraction) -> Fraction:
+    nano = value * 10**9
+    return Fraction(-(-nano.numerator // nano.denominator), 10**9)
 
 
 @total_ordering
 class Quantity:
-    """A number with a unit. Finer than a nano is rounded up, as in Go."""
+    """A number with a unit. Finer than a nano is rounded away from zero and too large is capped, both as in Go."""
 
     __slots__ = ("_binary", "_exponent", "_value")
 
@@ -40,15 +49,16 @@ class Quantity:
             value *= Fraction(10) ** power
         else:
             value *= Fraction(10) ** _DECIMAL[suffix]
-        nano = value * 10**9
-        value = Fraction(-(-nano.numerator // nano.denominator), 10**9)
+        value = _in_nanos(value)
+        if value > _MOST and (self._binary or len(number.replace(".", "").lstrip("0")) > _EXACT_DIGITS):
+            value = Fraction(_MOST)
         self._value = -value if sign == "-" else value
 
     @classmethod
     def of(cls, value: Fraction | int, like: Quantity | None = None) -> Quantity:
-        """A quantity of this value, written like another."""
+        """A quantity of this value, written like another; finer than a nano is rounded as when read."""
         made = cls(0)
-        made._value = Fraction(value)
+        made._value = _in_nanos(Fraction(value)) if value >= 0 else -_in_nanos(-Fraction(value))
         if like is not None:
             made._binary, made._exponent = like._binary, like._exponent
         return made
@@ -97,10 +107,13 @@ class Quantity:
                 value /= 1024
                 power += 1
             return f"{value.numerator}{_BINARY[power]}"
-        for suffix, power in sorted(_DECIMAL.items(), key=lambda item: -item[1]):
-            scaled = value / Fraction(10) ** power
-            if scaled.denominator == 1 and (scaled or not power):
-                if self._exponent and power:
-                    return f"{scaled.numerator}e{power}"
-                return f"{scaled.numerator}{suffix}"
-        raise AssertionError("finer than a nano")
+        if not value:
+            return "0"
+        power = -9  # nothing is finer
+        number = int(value * 10**9)
+        while number % 1000 == 0 and (self._exponent or power < 18):
+            number //= 1000
+            power += 3
+        if self._exponent:
+            return f"{number}e{power}" if power else str(number)
+        return f"{number}{_SUFFIXES[power]}"
