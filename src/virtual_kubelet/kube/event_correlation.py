@@ -1,7 +1,8 @@
 """What becomes of an event: written, counted up on an earlier one, combined with similar ones, or dropped. Pure.
 
 The rules are client-go's (tools/record/events_cache.go): a token bucket an object against spam (25, one more each 300 s);
-more than 10 events within 600 s that differ only in their message become one; equal ones become a count.
+from the 10th on, events that differ from each other only in their message, with pauses of at most 600 s, become one; equal
+ones become a count.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class EventCorrelator:
 
     Args:
         burst, refill: events an object may have at once, and seconds for one more.
-        similar, window: events that differ in their message only, and within how many seconds, before they are combined.
+        similar, window: the so-manieth event that differs in its message only is combined; a longer pause than so many
+            seconds forgets.
         objects: bound on what is remembered, oldest forgotten first (client-go: 4096).
     """
 
@@ -74,10 +76,10 @@ class EventCorrelator:
             similar = self._groups[group] = _Similar(set(), now)
         similar.at = now
         _touch(self._groups, group, self._objects)
-        if len(similar.messages) <= self._similar:
+        if message not in similar.messages:
+            if len(similar.messages) >= self._similar - 1:  # client-go combines the tenth already
+                return Correlated(group, _COMBINED + message)
             similar.messages.add(message)
-        if len(similar.messages) > self._similar:
-            return Correlated(group, _COMBINED + message)
         return Correlated((*group, message), message)
 
 

@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
 from virtual_kubelet.clock import Clock, SystemClock
-from virtual_kubelet.errors import ApiConnectionError, ApiError, ApiNotFoundError, ServerError, TooManyRequestsError
+from virtual_kubelet.errors import (
+    AlreadyExistsError,
+    ApiConnectionError,
+    ApiError,
+    ApiNotFoundError,
+    ServerError,
+    TooManyRequestsError,
+)
 from virtual_kubelet.kube.client import ApiClient
 from virtual_kubelet.kube.event_correlation import EventCorrelator
 from virtual_kubelet.kube.resources import EVENTS
@@ -26,8 +34,9 @@ __all__ = ["EventRecorder", "node_reference", "pod_reference"]
 
 log = get_logger(__name__)
 
-#: The API's limit on an event's message (validation of core/v1 events).
+#: The API's limit on an event's message in bytes (events.k8s.io/v1, noteLengthLimit), and on an object's name.
 _LONGEST_MESSAGE: Final = 1024
+_LONGEST_NAME: Final = 253
 _TRIES: Final = 4
 
 
@@ -50,6 +59,7 @@ def node_reference(name: str, uid: str) -> ObjectReference:
 
 
 class _Pending(NamedTuple):
+    name: str
     key: tuple[str, ...]
     involved: ObjectReference
     event_type: str
@@ -70,7 +80,7 @@ class EventRecorder:
     Args:
         component, host: the event's source.
         normal_rate, normal_burst: budget of ``Normal`` events, a second and at once, for this recorder.
-        queue: events that may wait; more are dropped.
+        queue: events that may wait, shared out among the writers; more are dropped.
         writers: requests at once.
         flush: seconds that ``run`` goes on writing what waits after it was cancelled.
         remembered: written events whose count can still go up.
@@ -98,8 +108,10 @@ class EventRecorder:
         self._clock = clock or SystemClock()
         self._rate, self._burst = normal_rate, normal_burst
         self._tokens, self._tokens_at = float(normal_burst), float("-inf")
-        self._queue: asyncio.Queue[_Pending] = asyncio.Queue(queue)
-        self._writers = writers
+        # One for each writer, an object's events always in the same: they are written in order, and counted right.
+        self._queues: list[asyncio.Queue[_Pending]] = [asyncio.Queue(max(1, queue // writers)) for _ in range(writers)]
+        self._interrupted: list[_Pending] = []
+        self._last_name = 0
         self._flush = flush
         self._remembered = remembered
         self._correlator = EventCorrelator()
@@ -111,17 +123,25 @@ class EventRecorder:
         if event_type == "Normal" and not self._within_budget(now):
             self._dropped("budget")
             return
-        if len(message) > _LONGEST_MESSAGE:
-            message = message[: _LONGEST_MESSAGE - 1] + "…"
         correlated = self._correlator.correlate(involved, event_type, reason, message, now)
         if correlated is None:
             self._dropped("spam")
             return
+        # As client-go names them. The name is given here, so that a try that got through unnoticed is found again.
+        self._last_name = max(self._last_name + 1, time.time_ns())
+        suffix = f".{self._last_name:x}"
         pending = _Pending(
-            correlated.key, involved, event_type, reason, correlated.message, format_time(self._clock.now())
+            (involved.name or "")[: _LONGEST_NAME - len(suffix)].rstrip("-.") + suffix,
+            correlated.key,
+            involved,
+            event_type,
+            reason,
+            _shortened(correlated.message),
+            format_time(self._clock.now()),
         )
+        subject = f"{involved.namespace}/{involved.name}/{involved.uid}"
         try:
-            self._queue.put_nowait(pending)
+            self._queues[zlib.crc32(subject.encode()) % len(self._queues)].put_nowait(pending)
         except asyncio.QueueFull:
             self._dropped("queue")
 
@@ -129,17 +149,27 @@ class EventRecorder:
         """Write until cancelled; then write what waits, for a moment."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                for _ in range(self._writers):
-                    tasks.create_task(self._write_forever())
+                for queue in self._queues:
+                    tasks.create_task(self._write_forever(queue))
         finally:
-            if not self._queue.empty():
-                try:
-                    async with asyncio.timeout(self._flush):
-                        while not self._queue.empty():
-                            await self._write(self._queue.get_nowait())
-                except TimeoutError:
-                    for _ in range(self._queue.qsize()):
-                        self._dropped("stopped")
+            await self._write_the_rest()
+
+    async def _write_the_rest(self) -> None:
+        rest, self._interrupted = self._interrupted, []
+        for queue in self._queues:
+            while not queue.empty():
+                rest.append(queue.get_nowait())
+        written = 0
+        try:
+            async with asyncio.timeout(self._flush):
+                for pending in rest:
+                    await self._write(pending)
+                    written += 1
+        except TimeoutError:
+            log.debug("stopped before %d events were written", len(rest) - written)
+        finally:
+            for _ in rest[written:]:
+                self._dropped("stopped")
 
     def _within_budget(self, now: float) -> bool:
         if self._tokens_at > float("-inf"):
@@ -150,9 +180,14 @@ class EventRecorder:
         self._tokens -= 1
         return True
 
-    async def _write_forever(self) -> None:
+    async def _write_forever(self, queue: asyncio.Queue[_Pending]) -> None:
         while True:
-            await self._write(await self._queue.get())
+            pending = await queue.get()
+            try:
+                await self._write(pending)
+            except asyncio.CancelledError:
+                self._interrupted.append(pending)
+                raise
 
     async def _write(self, pending: _Pending) -> None:
         for attempt in range(_TRIES):
@@ -181,16 +216,15 @@ class EventRecorder:
             try:
                 await self._client.send_patch(EVENTS, earlier.name, patch, earlier.namespace)
             except ApiNotFoundError:  # events expire after an hour
-                del self._written[pending.key]
+                self._written.pop(pending.key, None)
             else:
                 self._written[pending.key] = earlier._replace(times=earlier.times + 1)
                 self._written.move_to_end(pending.key)
                 return
         involved = pending.involved
         namespace = involved.namespace or "default"
-        name = f"{involved.name}.{time.time_ns():x}"
         event = Event(
-            metadata=ObjectMeta(name=name, namespace=namespace),
+            metadata=ObjectMeta(name=pending.name, namespace=namespace),
             involved_object=involved,
             reason=pending.reason,
             message=pending.message,
@@ -202,11 +236,21 @@ class EventRecorder:
             last_timestamp=pending.at,
             count=1,
         )
-        await self._client.send_create(EVENTS, event, namespace)
-        self._written[pending.key] = _Written(namespace, name, 1)
+        try:
+            await self._client.send_create(EVENTS, event, namespace)
+        except AlreadyExistsError:
+            log.debug("an event had been written by a try that seemed to fail")
+        self._written[pending.key] = _Written(namespace, pending.name, 1)
         if len(self._written) > self._remembered:
             self._written.popitem(last=False)
 
     def _dropped(self, reason: str) -> None:
         if self._metrics is not None:
             self._metrics.events_dropped.labels(reason).inc()
+
+
+def _shortened(message: str) -> str:
+    encoded = message.encode()
+    if len(encoded) <= _LONGEST_MESSAGE:
+        return message
+    return encoded[: _LONGEST_MESSAGE - 3].decode(errors="ignore") + "…"
