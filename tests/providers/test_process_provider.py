@@ -133,6 +133,17 @@ async def test_exit_codes_and_signals_are_real(
     assert ended.finished_at
 
 
+async def test_the_path_of_the_state_directory_may_be_longer_than_that_of_a_socket(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    assert len(str(folder)) > 107
+    async with node_in(folder) as node:
+        one = pod("echo hello")
+        await node.provider.create_pod(one)
+        await node.ended(one)
+        assert await node.logs(one) == [b"hello\n"]
+
+
 async def test_stdout_and_stderr_are_kept_with_their_times_and_without_a_last_newline(node: Node) -> None:
     one = pod("echo out; echo err >&2; printf last")
     await node.provider.create_pod(one)

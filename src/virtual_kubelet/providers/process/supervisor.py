@@ -79,7 +79,12 @@ class Supervisor:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        listener.bind(path)
+        # By way of the open directory: a socket's own path may have 107 bytes only, a state directory's may have more.
+        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            listener.bind(f"/proc/self/fd/{directory}/supervisor.sock")
+        finally:
+            os.close(directory)
         os.chmod(path, 0o600)
         listener.listen(8)
         listener.setblocking(False)

@@ -93,7 +93,7 @@ class SupervisorClient:
             started = False
             while True:
                 try:
-                    reader, writer = await asyncio.open_unix_connection(str(path), limit=1 << 20)
+                    reader, writer = await self._open()
                     break
                 except (FileNotFoundError, ConnectionRefusedError):
                     if asyncio.get_running_loop().time() > deadline:
@@ -104,6 +104,14 @@ class SupervisorClient:
                     await asyncio.sleep(0.02)
             self._writer = writer
             self._reader_task = asyncio.create_task(self._read(reader), name="supervisor")
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        # By way of the open directory: a socket's own path may have 107 bytes only, a state directory's may have more.
+        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return await asyncio.open_unix_connection(f"/proc/self/fd/{directory}/supervisor.sock", limit=1 << 20)
+        finally:
+            os.close(directory)
 
     def _start(self) -> None:
         # Its own session, nothing of ours open, none of our environment: it and its children must not depend on us.
