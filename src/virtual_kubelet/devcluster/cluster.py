@@ -157,7 +157,7 @@ class DevCluster:
 
     async def _run(self, started: asyncio.Future[None]) -> None:
         assert self._server is not None
-        state = ClusterState(clock=self._clock, history=self._history)
+        state = await asyncio.to_thread(ClusterState, clock=self._clock, history=self._history)  # it reads a file
         pods = PodIndex(state.pods.objects)
         controllers = [
             ServiceAccountController(state, self.ca_pem.decode()),
