@@ -16,6 +16,7 @@ def expand(text: str, *variables: Mapping[str, str]) -> str:
         return text
     parts: list[str] = []
     position = 0
+    last_end = text.rfind(")")  # so that many unterminated references do not each look through the rest
     while True:
         start = text.find("$", position)
         if start < 0 or start + 1 >= len(text):
@@ -27,7 +28,7 @@ def expand(text: str, *variables: Mapping[str, str]) -> str:
             parts.append("$")
             position = start + 2
         elif following == "(":
-            end = text.find(")", start + 2)
+            end = text.find(")", start + 2) if start < last_end else -1
             if end < 0:
                 parts.append("$(")
                 position = start + 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -65,8 +64,29 @@ def field_value(pod: Pod, path: str, *, pod_ips: Sequence[str] | None, host_ips:
 
 
 def format_map(table: Mapping[str, str]) -> str:
-    """Sorted ``key="value"`` lines, quoted as by Go's %q."""
-    return "\n".join(f"{key}={json.dumps(table[key], ensure_ascii=False)}" for key in sorted(table))
+    """Sorted ``key="value"`` lines (fieldpath.FormatMap)."""
+    return "\n".join(f"{key}={quote(table[key])}" for key in sorted(table))
+
+
+_ESCAPES: Final = {"\a": r"\a", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v"}
+_ESCAPES_OF_QUOTES: Final = {'"': r"\"", "\\": r"\\"}
+
+
+def quote(text: str) -> str:
+    """As Go's strconv.Quote."""
+    return '"' + "".join(_quoted(character) for character in text) + '"'
+
+
+def _quoted(character: str) -> str:
+    escape = _ESCAPES.get(character) or _ESCAPES_OF_QUOTES.get(character)
+    if escape is not None:
+        return escape
+    if character.isprintable():
+        return character
+    point = ord(character)
+    if point < 0x80:
+        return f"\\x{point:02x}"
+    return f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
 
 
 def resource_value(
@@ -85,14 +105,14 @@ def resource_value(
         raise FieldError(f"unsupported container resource : {selector.resource}")
     limits = (of.resources.limits if of.resources is not None else None) or {}
     requests = (of.resources.requests if of.resources is not None else None) or {}
-    if kind == "limits":
-        amount = limits.get(resource) or allocatable.get(resource)  # no limit: what the node has
-    else:
-        amount = requests.get(resource) or "0"
-    if amount is None:
-        raise FieldError(f"{selector.resource}: the container has no limit and the node does not say what it has")
     try:
-        divisor = Quantity(selector.divisor) if selector.divisor not in (None, "", "0") else Quantity(1)
-        return str(Quantity(amount).scaled(divisor))
+        amount = Quantity((limits if kind == "limits" else requests).get(resource) or "0")
+        if kind == "limits" and not amount and not resource.startswith("hugepages-"):
+            if resource not in allocatable:
+                raise FieldError(
+                    f"{selector.resource}: the container has no limit and the node does not say what it has"
+                )
+            amount = Quantity(allocatable[resource])  # no limit: what the node has
+        return str(amount.scaled(Quantity(selector.divisor or "0") or Quantity(1)))
     except ValueError as error:
         raise FieldError(str(error)) from None

@@ -62,7 +62,7 @@ class EnvironmentEvent(NamedTuple):
 class EnvironmentFailure:
     """Why a container cannot have its environment.
 
-    ``permanent``: no other object can cure it. ``missing``: kinds and names whose appearance may.
+    ``permanent``: no other object can cure it. ``missing``: kinds and names whose appearance or change may.
     """
 
     container: str
@@ -127,6 +127,8 @@ class _Resolver:
 
     def container(self, container: Container) -> Container:
         self.current = container.name
+        if not (self.services or container.env or container.env_from or _refers(container)):
+            return container  # most containers of a large node; a copy costs more than the rest
         values: dict[str, str] = {}
         for entry in container.env_from or ():
             self.env_from(entry, values)
@@ -235,13 +237,19 @@ class _Resolver:
             return value
         try:
             return base64.b64decode(value, validate=True).decode()
-        except (binascii.Error, ValueError):  # UnicodeDecodeError is one; neither shows the value
-            raise _FailedError(
-                f'key "{key}" of secret "{name}" is not text: it cannot be a variable', permanent=True
-            ) from None
+        except (binascii.Error, ValueError):  # UnicodeDecodeError is one, and its repr shows the value
+            pass
+        # Raised out here so that the error carries no context.
+        raise _FailedError(
+            f'key "{key}" of secret "{name}" is not text: it cannot be a variable', missing=((kind, name),)
+        )
 
     def event(self, reason: str, message: str) -> None:
         self.events.append(EnvironmentEvent("Warning", reason, message))
+
+
+def _refers(container: Container) -> bool:
+    return any("$" in part for part in (*(container.command or ()), *(container.args or ())))
 
 
 def valid_name(name: str) -> bool:

@@ -22,6 +22,8 @@ def service_variables(
     """
     chosen: dict[str, Service] = {}
     for service in services:
+        if not service.spec.ports or service.spec.cluster_ip in (None, "", "None"):
+            continue
         name, own = service.metadata.name or "", service.metadata.namespace == namespace
         is_master = service.metadata.namespace == "default" and name == "kubernetes"
         if (is_master or (links and own)) and (name not in chosen or own):
@@ -29,11 +31,9 @@ def service_variables(
     variables: dict[str, str] = {}
     for name in sorted(chosen):
         spec = chosen[name].spec
-        address = spec.cluster_ip
-        if not address or address == "None" or not spec.ports:
-            continue
+        address = spec.cluster_ip or ""
         prefix = name.upper().replace("-", "_")
-        ports = [(p.name or "", p.port, (p.protocol or "TCP")) for p in spec.ports]
+        ports = [(p.name or "", p.port, (p.protocol or "TCP")) for p in spec.ports or ()]
         if api_server is not None and name == "kubernetes" and chosen[name].metadata.namespace == "default":
             address = api_server[0]
             ports = [(port_name, api_server[1], protocol) for port_name, _, protocol in ports[:1]]
