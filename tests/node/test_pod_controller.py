@@ -796,3 +796,18 @@ async def test_drain_ends_every_pod_and_writes_what_became_of_it() -> None:
         await controller.drain(30)
         assert provider.pods == {}
         await until(lambda: all(api.status(f"p{n}").phase == "Succeeded" for n in range(5)))
+
+
+async def test_drain_does_not_wait_for_a_poll_and_begins_nothing_new() -> None:
+    api, provider = PodApi(), Provider()
+    async with controlled(api, provider, poll_interval=3600) as controller:
+        api.put_pod(pod("p"))
+        await until(lambda: len(provider.pods) == 1)
+        started = asyncio.get_running_loop().time()
+        await controller.drain(30)
+        assert asyncio.get_running_loop().time() - started < 2
+        assert provider.pods == {}
+        await until(lambda: api.status("p").phase in ("Succeeded", "Failed"))
+        api.put_pod(pod("late"))
+        await asyncio.sleep(10)
+        assert provider.pods == {}

@@ -16,10 +16,11 @@ from virtual_kubelet.kube.events import EventRecorder, pod_reference
 from virtual_kubelet.node.cached_pod import CachedPod
 from virtual_kubelet.node.pod_decision import Action, Facts, decide
 from virtual_kubelet.node.pod_difference import differs
+from virtual_kubelet.node.pod_draining import wait_until_drained
 from virtual_kubelet.node.pod_environment import EnvironmentNotReadyError, PodEnvironment
 from virtual_kubelet.node.pod_record import Applied, PodRecord
 from virtual_kubelet.node.pod_records import PodRecords
-from virtual_kubelet.node.pod_status_patch import had_run, is_terminal, no_container_runs
+from virtual_kubelet.node.pod_status_patch import had_run, is_terminal
 from virtual_kubelet.node.provider_failures import failed_status, lost_status, pending_status
 from virtual_kubelet.node.retries import retry_delay
 from virtual_kubelet.node.status_writer import StatusWriter
@@ -38,6 +39,8 @@ log = get_logger(__name__)
 T = TypeVar("T")
 #: More steps than any pod needs; a provider whose answers make no sense ends here instead of in a loop.
 _MOST_STEPS: Final = 10
+#: Seconds beyond the grace period that a provider has to end a pod, and to say so.
+_DRAIN_MARGIN: Final = 10.0
 
 
 class PodWorker:
@@ -55,6 +58,7 @@ class PodWorker:
         self._rerun_is_safe = isinstance(config.provider, RerunSafe) and config.provider.rerun_is_safe
         self._queue: asyncio.Queue[PodRecord] = asyncio.Queue()
         self._waiting_for_references: set[str] = set()
+        self._draining = False
         metrics = config.metrics
         self._depth, self._syncing, self._retries = (
             metrics.pod_queue_depth,
@@ -89,24 +93,18 @@ class PodWorker:
             self.submit(record)
 
     async def drain(self, grace: float) -> None:
-        """Have the provider end every pod, and wait until it says so or ``grace`` seconds (and a little) are over."""
+        """Have the provider end every pod, and wait until it says so or ``grace`` seconds (and a little) are over.
+
+        A pod that is bound meanwhile is not begun.
+        """
+        self._draining = True
         for record in self._records:
             if record.in_provider is not False:
                 record.draining = int(grace)
                 self.submit(record)
-
-        def left() -> list[PodRecord]:
-            return [
-                r
-                for r in self._records
-                if r.in_provider is not False and not (r.status is not None and no_container_runs(r.status))
-            ]
-
-        deadline = asyncio.get_running_loop().time() + grace + 10.0
-        while left() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - once, when the node stops
-            await asyncio.sleep(0.05)
-        if left():
-            log.warning("%d pods are still with the provider after draining", len(left()))
+        await wait_until_drained(
+            self._records, self._known, self._writer.submit, clock=self._config.clock, limit=grace + _DRAIN_MARGIN
+        )
 
     async def run(self) -> None:
         """One worker, until cancelled."""
@@ -128,7 +126,7 @@ class PodWorker:
     async def _sync(self, record: PodRecord) -> bool:
         """Steps until there is nothing to do. Gives whether all went well; a failure has set a timer."""
         try:
-            if record.draining is not None:
+            if record.draining is not None or self._draining:
                 await self._drain_one(record)
                 return True
             for _ in range(_MOST_STEPS):
@@ -262,15 +260,19 @@ class PodWorker:
         self._start_grace(record, grace or 0)
 
     async def _drain_one(self, record: PodRecord) -> None:
+        if record.draining is None:  # bound since the node drains
+            return
         pod = record.pod.decode() if record.pod is not None else record.last_decoded
         assert pod is not None
         if pod.metadata.deletion_grace_period_seconds is None:
             own = pod.spec.termination_grace_period_seconds
-            pod.metadata.deletion_grace_period_seconds = min(record.draining or 0, 30 if own is None else own)
+            pod.metadata.deletion_grace_period_seconds = min(record.draining, 30 if own is None else own)
         try:
             await self._call("delete_pod", self._provider.delete_pod(pod))
         except NotFoundError:
             record.in_provider = False
+            return
+        record.delete_grace = pod.metadata.deletion_grace_period_seconds
 
     def _start_grace(self, record: PodRecord, grace: int) -> None:
         assert record.pod is not None

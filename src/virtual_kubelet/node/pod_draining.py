@@ -1,0 +1,73 @@
+"""Waiting for the end of all pods when a node drains; the workers have told the provider to end them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+from virtual_kubelet.clock import Clock
+from virtual_kubelet.node.pod_record import PodRecord
+from virtual_kubelet.node.pod_status_patch import no_container_runs
+from virtual_kubelet.node.provider_failures import terminated_status
+from virtual_kubelet.telemetry.logs import bind, get_logger
+
+__all__ = ["wait_until_drained"]
+
+log = get_logger(__name__)
+
+#: Seconds between looks at the records, and between questions to the provider.
+_LOOKS: Final = 0.05
+_ASKS: Final = 0.5
+
+
+async def wait_until_drained(
+    records: Iterable[PodRecord],
+    known: Callable[[PodRecord], Awaitable[bool]],
+    write: Callable[[PodRecord], None],
+    *,
+    clock: Clock,
+    limit: float,
+) -> None:
+    """Return when no container runs any more, or after ``limit`` seconds, which is logged.
+
+    Args:
+        records: iterated again and again.
+        known: asks the provider whether it still has a pod: not every provider says by itself that one has gone.
+        write: takes a record whose status is to be written.
+    """
+    loop = asyncio.get_running_loop()
+    deadline, asking = loop.time() + limit, loop.time() + _ASKS
+    while (left := [record for record in records if _runs(record)]) and loop.time() < deadline:
+        await asyncio.sleep(_LOOKS)
+        if loop.time() >= asking:
+            for record in left:
+                await _ask(record, known, write, clock)
+            asking = loop.time() + _ASKS
+    if left:
+        log.warning("%d pods are still with the provider after draining", len(left))
+
+
+def _runs(record: PodRecord) -> bool:
+    return record.in_provider is not False and not (record.status is not None and no_container_runs(record.status))
+
+
+async def _ask(
+    record: PodRecord,
+    known: Callable[[PodRecord], Awaitable[bool]],
+    write: Callable[[PodRecord], None],
+    clock: Clock,
+) -> None:
+    if record.busy or record.delete_grace is None:
+        return
+    try:
+        still_there = await known(record)
+    except Exception as error:  # noqa: BLE001 - any answer of a provider: said, and asked again
+        with bind(**record.log_fields):
+            log.warning("the provider does not say whether the pod has ended: %s", error)
+        return
+    if not still_there:
+        record.in_provider = False
+        if record.pod is not None:
+            record.status = terminated_status(record.pod.status, clock.now())
+            write(record)
