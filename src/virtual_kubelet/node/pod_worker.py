@@ -20,7 +20,7 @@ from virtual_kubelet.node.pod_draining import wait_until_drained
 from virtual_kubelet.node.pod_environment import EnvironmentNotReadyError, PodEnvironment
 from virtual_kubelet.node.pod_record import Applied, PodRecord
 from virtual_kubelet.node.pod_records import PodRecords
-from virtual_kubelet.node.pod_status_patch import had_run, is_terminal
+from virtual_kubelet.node.pod_status_patch import had_run, is_terminal, no_container_runs
 from virtual_kubelet.node.provider_failures import failed_status, lost_status, pending_status
 from virtual_kubelet.node.retries import retry_delay
 from virtual_kubelet.node.status_writer import StatusWriter
