@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from virtual_kubelet.version import VERSION
+
 if TYPE_CHECKING:
     from virtual_kubelet.clock import Clock as Clock
     from virtual_kubelet.contracts.context import ProviderContext as ProviderContext
@@ -97,7 +99,7 @@ _PUBLIC = {
     "system_information": "node.node_template",
 }
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = [*_PUBLIC, "__version__"]
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from virtual_kubelet import __version__
 from virtual_kubelet.contracts.context import ProviderContext
 from virtual_kubelet.contracts.nodes import NodeConfigurer
 from virtual_kubelet.contracts.pods import PodKey, PodLifecycleHandler
@@ -40,6 +39,7 @@ from virtual_kubelet.server.kubelet_api import KubeletServer
 from virtual_kubelet.state_directory import default_state_directory, held
 from virtual_kubelet.telemetry.logs import get_logger
 from virtual_kubelet.telemetry.tracing import tracer
+from virtual_kubelet.version import VERSION
 
 __all__ = ["HTTPS_SERVER", "POD_CONTROLLER", "KubeletParts", "make_parts"]
 
@@ -96,7 +96,7 @@ async def make_parts(config: KubeletConfig, stack: AsyncExitStack, deadline: flo
     version = await meet_api_server(client, config.node_name, deadline=deadline)
     if isinstance(provider, AbstractAsyncContextManager):
         await stack.enter_async_context(provider)
-    node = _node(config, ips, port, kubelet_version(version, __version__), provider)
+    node = _node(config, ips, port, kubelet_version(version, VERSION), provider)
     half = NodeHalf(provider, node)
     pods.controller = pod_controller = _pod_controller(config, client, provider, half, ips, recorder, references)
     # Of its own, so that neither the budget nor a busy connection pool delays the heartbeat.
@@ -178,7 +178,7 @@ def _node(config: KubeletConfig, ips: Sequence[str], port: int, version: str, pr
     system = system_information(
         version,
         operating_system=config.operating_system,
-        runtime=f"{config.provider_name}://{__version__}",
+        runtime=f"{config.provider_name}://{VERSION}",
     )
     node = default_node(
         config.node_name,
