@@ -59,7 +59,7 @@ def _apply(document: Any, operation: Mapping[str, Any]) -> Any:
         _get(document, path, "replace")
         return _set(document, path, copy.deepcopy(_value(operation)))
     if kind == "test":
-        if _get(document, path, "test", missing=None) != _value(operation):
+        if not _same(_get(document, path, "test", missing=None), _value(operation)):
             raise PatchError(f"testing value {path} failed: test failed")
         return document
     if kind in ("move", "copy"):
@@ -74,6 +74,17 @@ def _apply(document: Any, operation: Mapping[str, Any]) -> Any:
             value = copy.deepcopy(_get(document, source, "copy"))
         return _add(document, path, value)
     raise PatchError(f"unexpected kind: {kind}")
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal as JSON: 1 is 1.0, but not true (in Python it is)."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)
 
 
 _MISSING: Final = object()
@@ -98,7 +109,8 @@ def _missing(path: str, verb: str) -> PatchError:
 
 
 def _index(token: str, length: int, path: str, verb: str) -> int:
-    if not token.isdigit() or (len(token) > 1 and token[0] == "0") or int(token) >= length:
+    valid = token.isascii() and token.isdigit() and len(token) <= 9 and (token == "0" or token[0] != "0")
+    if not valid or int(token) >= length:
         raise PatchError(
             f"error in {verb} for path: '{path}': Unable to access invalid index: {token}: invalid index referenced"
         )
