@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from pathlib import Path
@@ -163,7 +164,7 @@ def test_more_operations_than_the_api_server_takes_are_refused() -> None:
 
 def test_a_copy_is_one() -> None:
     value = {"list": [1]}
-    operations = [
+    operations: list[dict[str, Any]] = [
         {"op": "add", "path": "/a", "value": value},
         {"op": "copy", "from": "/a", "path": "/b"},
         {"op": "add", "path": "/a/list/-", "value": 2},
@@ -187,10 +188,8 @@ operations_of = st.lists(
 @given(documents, operations_of)
 def test_any_patch_applies_or_is_refused_and_changes_nothing_it_is_given(target: Any, operations: Any) -> None:
     before = copy.deepcopy((target, operations))
-    try:
+    with contextlib.suppress(PatchError):
         apply_json_patch(target, operations)
-    except PatchError as error:
-        assert str(error)
     assert (target, operations) == before
 
 

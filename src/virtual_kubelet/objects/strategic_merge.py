@@ -72,7 +72,10 @@ def _object(target: Mapping[str, Any], patch: Mapping[str, Any], type_name: str)
             and isinstance(result.get(name), list)
             and isinstance(order, list)
         ):
-            result[name] = _ordered(result[name], order, fields.get(name, {}).get("key"))
+            live = target.get(name)
+            result[name] = _ordered(
+                result[name], order, fields.get(name, {}).get("key"), live if isinstance(live, list) else []
+            )
     return result
 
 
@@ -96,48 +99,62 @@ def _member(target: Any, value: Mapping[str, Any], field: Mapping[str, Any]) -> 
 def _list(target: Any, patch: list[Any], field: Mapping[str, Any], order: list[Any] | None) -> list[Any]:
     strategies = str(field.get("strategy", "")).split(",")
     current = target if isinstance(target, list) else []
-    if any(isinstance(item, Mapping) and item.get(_PATCH) == "replace" and len(item) == 1 for item in patch):
-        return [item for item in patch if not (isinstance(item, Mapping) and item.get(_PATCH) == "replace")]
+    if any(isinstance(item, Mapping) and item.get(_PATCH) == "replace" for item in patch):
+        return [item for item in patch if not (isinstance(item, Mapping) and _PATCH in item)]
     if "merge" not in strategies:
         return patch
     key = field.get("key")
     if key is None:  # primitives
         merged = [*current, *(item for item in patch if item not in current)]
-        return _ordered(merged, order, None) if order else merged
+        return _ordered(merged, patch if order is None else order, None, current)
     result = list(current)
     for item in patch:
         if not isinstance(item, Mapping):
             raise PatchError("expected a list of objects")
+        directive = item.get(_PATCH)
+        if directive not in (None, "delete"):
+            raise PatchError(f"unknown patch type found in a list: {directive}")
         if not isinstance(target, list):
             # Where there is no list yet the patch's is taken as it is, two items of one key too (seen on 1.20.2).
-            if item.get(_PATCH) != "delete":
+            if directive != "delete":
                 result.append(_object({}, item, field.get("type", "")))
             continue
         if key not in item:
-            raise PatchError(f"map: {dict(item)} does not contain declared merge key: {key}")
+            raise PatchError(f"map of {sorted(item)} does not contain declared merge key: {key}")
         at = next(
             (i for i, known in enumerate(result) if isinstance(known, Mapping) and known.get(key) == item[key]), None
         )
-        if item.get(_PATCH) == "delete":
+        if directive == "delete":
             result = [known for known in result if not (isinstance(known, Mapping) and known.get(key) == item[key])]
         elif at is None:
             result.append(_object({}, item, field.get("type", "")))
         else:
             result[at] = _object(result[at], item, field.get("type", ""))
-    return _ordered(result, order, key) if order else result
+    if not isinstance(target, list):
+        return result
+    return _ordered(result, [item for item in patch if _PATCH not in item] if order is None else order, key, current)
 
 
-def _ordered(items: list[Any], order: list[Any], key: str | None) -> list[Any]:
-    """Items named in ``order`` in that order; the others keep their place after what stood before them."""
-    names = [item.get(key) if key is not None and isinstance(item, Mapping) else item for item in order]
+def _ordered(items: list[Any], order: list[Any], key: str | None, live: list[Any]) -> list[Any]:
+    """Items named in ``order`` in that order, the others in the order of ``live``, in one (normalizeElementOrder).
 
-    def rank(item: Any) -> int | None:
-        name = item.get(key) if key is not None and isinstance(item, Mapping) else item
-        return names.index(name) if name in names else None
+    One that is not named comes first only if it stood before in ``live``: a new item is put before it.
+    """
 
-    named = sorted((item for item in items if rank(item) is not None), key=lambda item: rank(item) or 0)
-    rest = [item for item in items if rank(item) is None]
-    return [*named, *rest]
+    def name(item: Any) -> Any:
+        return item.get(key) if key is not None and isinstance(item, Mapping) else item
+
+    def place(item: Any, names: list[Any]) -> int:
+        return names.index(name(item)) if name(item) in names else -1
+
+    wanted, before = [name(item) for item in order], [name(item) for item in live]
+    named = sorted((item for item in items if name(item) in wanted), key=lambda item: place(item, wanted))
+    rest = [item for item in items if name(item) not in wanted]
+    result: list[Any] = []
+    while named and rest:
+        one, other = place(named[0], before), place(rest[0], before)
+        result.append((rest if 0 <= other < one else named).pop(0))
+    return [*result, *named, *rest]
 
 
 def strategic_difference(old: Mapping[str, Any], new: Mapping[str, Any], type_name: str) -> dict[str, Any]:
@@ -177,8 +194,9 @@ def _list_difference(name: str, old: list[Any], new: list[Any], field: Mapping[s
         if removed:
             patch[_DELETE + name] = removed
         return patch
-    before = {item[key]: item for item in old}
-    after = {item[key]: item for item in new}
+    before, after = _by_key(old, key), _by_key(new, key)
+    if before is None or after is None:  # what the key does not tell apart (port 53 of TCP and UDP) is written whole
+        return {name: [*new, {_PATCH: "replace"}]}
     items: list[Any] = []
     for value, item in after.items():
         if value not in before:
@@ -187,6 +205,12 @@ def _list_difference(name: str, old: list[Any], new: list[Any], field: Mapping[s
             items.append({key: value, **inner})
     items += [{_PATCH: "delete", key: value} for value in before if value not in after]
     return {name: items} if items else {}
+
+
+def _by_key(items: list[Any], key: str) -> dict[Any, Mapping[str, Any]] | None:
+    """The items by their merge key; None if that does not name each of them."""
+    named = {item[key]: item for item in items if isinstance(item, Mapping) and item.get(key) is not None}
+    return named if len(named) == len(items) else None
 
 
 def three_way_merge_patch(
