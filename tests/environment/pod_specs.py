@@ -38,3 +38,11 @@ def secret(**data: str | bytes) -> Secret:
             for key, value in data.items()
         },
     )
+
+
+def from_map(variable: str, name: str, key: str, **more: Any) -> dict[str, Any]:
+    return {"name": variable, "valueFrom": {"configMapKeyRef": {"name": name, "key": key, **more}}}
+
+
+def from_secret(variable: str, name: str, key: str, **more: Any) -> dict[str, Any]:
+    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": name, "key": key, **more}}}
