@@ -84,6 +84,7 @@ def test_host_addresses() -> None:
 def test_a_pod_on_the_host_s_network_has_the_host_s_addresses() -> None:
     pod = pod_of({}, hostNetwork=True)
     assert value("status.podIP", pod, host_ips=("192.0.2.1",)) == "192.0.2.1"
+    assert value("status.podIP", pod, pod_ips=["10.0.0.1"], host_ips=("192.0.2.1",)) == "10.0.0.1"
 
 
 @pytest.mark.parametrize("path", ["status.podIP", "status.podIPs"])

@@ -55,4 +55,18 @@ def _merge_list(target: list[Any] | None, patch: list[Any], key: str, type_name:
             result.append({k: v for k, v in element.items() if v is not None})
         else:
             result[at] = strategic_merge(result[at], element, type_name)
-    return result
+    return _in_order(result, [element[key] for element in patch if "$patch" not in element], target, key)
+
+
+def _in_order(items: list[Any], wanted: list[Any], before: list[Any], key: str) -> list[Any]:
+    """As recorded of 1.36: in the patch's order; what it does not name comes ahead only of what it stood ahead of."""
+    places: dict[Any, int] = {}
+    for place, element in enumerate(before):
+        places.setdefault(element.get(key), place)
+    rest = [element for element in items if element.get(key) not in wanted]
+    result: list[Any] = []
+    for element in sorted((e for e in items if e.get(key) in wanted), key=lambda e: wanted.index(e[key])):
+        while rest and places[rest[0].get(key)] < places.get(element[key], -1):
+            result.append(rest.pop(0))
+        result.append(element)
+    return [*result, *rest]

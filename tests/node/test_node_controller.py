@@ -745,7 +745,7 @@ class TestRestart:
         assert labels["theirs"] == "1"
         assert "ours" not in (node.metadata.annotations or {})
         assert node.status.capacity == {"cpu": "1", "pods": "10", "example.com/disk": "3"}
-        assert [a.type for a in node.status.addresses or []] == ["InternalIP", "Hostname", "ExternalIP"]
+        assert [a.type for a in node.status.addresses or []] == ["ExternalIP", "InternalIP", "Hostname"]
 
     async def test_the_second_start_writes_a_heartbeat_and_nothing_else(self, api: NodeApi, vk_node: Node) -> None:
         await self._run_once(api, vk_node)

@@ -124,6 +124,7 @@ def _containers(*names: str) -> list[dict[str, Any]]:
         ("xab", "", "ba", "xba"),
         ("abx", "", "ba", "bax"),
         ("ab", "c", "c", "cab"),
+        ("ab", "c", "ba", "bac"),
     ],
 )
 def test_set_element_order_places_named_items_and_leaves_the_server_s_among_them(
@@ -226,6 +227,14 @@ def test_a_difference_applied_is_the_new_object_up_to_the_order_of_lists(old: An
     patch = strategic_difference(old, new, "Pod")
     assert unordered(apply_strategic_merge_patch(old, patch, "Pod")) == unordered(new)
     assert (old, new) == before
+
+
+def test_items_that_their_key_does_not_tell_apart_are_written_whole() -> None:
+    """Port 53 of TCP and of UDP."""
+    tcp, udp = ({"containerPort": 53, "protocol": protocol} for protocol in ("TCP", "UDP"))
+    for one, other in ([[tcp], [tcp, udp]], [[tcp, udp], [udp]], [[udp, tcp], [tcp, udp]]):
+        patch = strategic_difference({"ports": one}, {"ports": other}, "Container")
+        assert apply_strategic_merge_patch({"ports": one}, patch, "Container") == {"ports": other}
 
 
 @given(pods)
