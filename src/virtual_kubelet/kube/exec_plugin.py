@@ -14,13 +14,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from virtual_kubelet.errors import KubeconfigError
+from virtual_kubelet.errors import CredentialsError, KubeconfigError
+from virtual_kubelet.kube.credentials import bearer
 from virtual_kubelet.objects.times import parse_time
 
 __all__ = ["ExecPlugin", "ExecSpec"]
 
 _GROUP: Final = "client.authentication.k8s.io/"
-#: A credential that expires this soon is renewed before it is used.
+#: A credential is renewed this long before it expires, or after half of its life if that is short.
 _MARGIN: Final = timedelta(seconds=60)
 
 
@@ -29,10 +30,10 @@ class ExecSpec:
     """A kubeconfig's ``exec`` section."""
 
     command: str
-    arguments: tuple[str, ...]
+    arguments: tuple[str, ...] = field(repr=False)
     environment: dict[str, str] = field(repr=False)
     api_version: str
-    cluster: dict[str, Any] | None
+    cluster: dict[str, Any] | None = field(repr=False)
     interactive: bool
     hint: str
     source: str
@@ -42,6 +43,15 @@ class ExecSpec:
         cls, section: Mapping[str, Any], folder: Path, cluster: Mapping[str, Any], ca: bytes | None, source: str
     ) -> ExecSpec:
         """Raises ``KubeconfigError`` if the section is malformed."""
+        try:
+            return cls._parse(section, folder, cluster, ca, source)
+        except (AttributeError, KeyError, TypeError):
+            raise KubeconfigError(f"the exec section of {source} is malformed") from None
+
+    @classmethod
+    def _parse(
+        cls, section: Mapping[str, Any], folder: Path, cluster: Mapping[str, Any], ca: bytes | None, source: str
+    ) -> ExecSpec:
         command, version = str(section.get("command") or ""), str(section.get("apiVersion") or "")
         if not command:
             raise KubeconfigError(f"the exec plugin of {source} names no command")
@@ -91,6 +101,7 @@ class ExecPlugin:
         self._header: str | None = None
         self._valid = False
         self._renew_at: datetime | None = None
+        self._pair: tuple[bytes, bytes] | None = None
         self.certificate_changes = 0
         self._lock = asyncio.Lock()
 
@@ -113,7 +124,7 @@ class ExecPlugin:
         if spec.cluster is not None:
             request["cluster"] = spec.cluster
         info = {"apiVersion": spec.api_version, "kind": "ExecCredential", "spec": request}
-        environment = {**os.environ, **spec.environment, "KUBERNETES_EXEC_INFO": json.dumps(info)}
+        environment = {**os.environ, **spec.environment, "KUBERNETES_EXEC_INFO": json.dumps(info, default=str)}
         try:
             child = await asyncio.create_subprocess_exec(
                 spec.command,
@@ -123,22 +134,23 @@ class ExecPlugin:
                 stdout=asyncio.subprocess.PIPE,
             )
         except OSError as error:
-            raise KubeconfigError(
+            raise CredentialsError(
                 f"the exec plugin {spec.command!r} of {spec.source} cannot be run: {error.strerror}", hint=spec.hint
             ) from None
         try:
             async with asyncio.timeout(self._time_limit):
                 output, _ = await child.communicate()
         except TimeoutError:
-            raise KubeconfigError(
-                f"the exec plugin {spec.command!r} of {spec.source} did not end in {self._time_limit:g} s"
+            raise CredentialsError(
+                f"the exec plugin {spec.command!r} of {spec.source} did not end in {self._time_limit:g} s",
+                hint="does it wait for somebody to type something?",
             ) from None
         finally:
             if child.returncode is None:
                 child.kill()
                 await child.wait()
         if child.returncode != 0:
-            raise KubeconfigError(
+            raise CredentialsError(
                 f"the exec plugin {spec.command!r} of {spec.source} failed with exit code {child.returncode}",
                 hint=spec.hint,
             )
@@ -153,17 +165,26 @@ class ExecPlugin:
             status = credential["status"]
             version, token = credential.get("apiVersion"), status.get("token")
             certificate, key = status.get("clientCertificateData"), status.get("clientKeyData")
-            expires = status.get("expirationTimestamp")
-            self._expires = parse_time(expires) if expires else None
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise KubeconfigError(f"{name} did not print an ExecCredential") from None
+            expires = parse_time(status["expirationTimestamp"]) if status.get("expirationTimestamp") else None
+            header = bearer(token.strip()) if token else None
+            pair = (certificate.encode(), key.encode()) if certificate and key else None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            # The error's own text quotes what was printed.
+            raise CredentialsError(f"{name} did not print an ExecCredential") from None
         if version != self._spec.api_version:
-            raise KubeconfigError(f"{name} answered with apiVersion {version!r} instead of {self._spec.api_version!r}")
-        if not token and not (certificate and key):
-            raise KubeconfigError(f"{name} gave neither a token nor a client certificate and key")
-        if certificate and key and self._context is not None:
-            await asyncio.to_thread(
-                load_client_certificate, self._context, certificate.encode(), key.encode(), self._spec.source
-            )
-        self._header = f"Bearer {token}" if token else None
+            raise CredentialsError(f"{name} answered with another apiVersion than {self._spec.api_version}")
+        if header is None and (token or pair is None):
+            raise CredentialsError(f"{name} gave neither a token nor a client certificate and key")
+        if pair is not None and pair != self._pair and self._context is not None:
+            try:
+                await asyncio.to_thread(load_client_certificate, self._context, *pair, self._spec.source)
+            except KubeconfigError:
+                raise CredentialsError(f"{name} gave a client certificate and key that do not work") from None
+            self._pair = pair
+            self.certificate_changes += 1
+        self._header = header
+        self._renew_at = None
+        if expires is not None:
+            now = datetime.now(UTC)
+            self._renew_at = expires - min(_MARGIN, (expires - now) / 2)
         self._valid = True

@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 import yaml
 
@@ -25,6 +24,7 @@ from virtual_kubelet.errors import KubeconfigError
 from virtual_kubelet.kube.config import ClientConfig
 from virtual_kubelet.kube.credentials import Anonymous, BasicAuth, Credentials, StaticToken, TokenFile
 from virtual_kubelet.kube.exec_plugin import ExecPlugin, ExecSpec
+from virtual_kubelet.kube.proxies import proxy_for
 
 __all__ = ["find_config", "in_cluster_config", "load_kubeconfig"]
 
@@ -70,7 +70,8 @@ def in_cluster_config(*, directory: Path = _SERVICE_ACCOUNT) -> ClientConfig:
         ssl_context=_tls(ca, None, None, insecure=False, source=str(directory)),
         credentials=TokenFile(token),
         certificate_authority=ca,
-        namespace=namespace.read_text().strip() if namespace.exists() else "default",
+        proxy=proxy_for(None, "https", host),
+        namespace=_read(namespace, "the namespace").decode().strip() if namespace.exists() else "default",
         source="the pod's service account",
     )
 
@@ -129,7 +130,10 @@ class _Kubeconfig:
         for kind, key in (("clusters", "cluster"), ("users", "user"), ("contexts", "context")):
             entries = self.entries[kind] = {}
             for path, content in files:
-                for entry in content.get(kind) or ():
+                listed = content.get(kind) or []
+                if not isinstance(listed, list):
+                    raise KubeconfigError(f"the kubeconfig {path} has no list as its {kind}")
+                for entry in listed:
                     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
                         raise KubeconfigError(f"the kubeconfig {path} has an entry without a name in {kind}")
                     value = entry.get(key)
@@ -158,11 +162,24 @@ class _Kubeconfig:
         user_name = str(chosen.get("user", ""))
         user_folder, user = self.entry("users", user_name, why) if user_name else (cluster_folder, {})
         server = str(cluster.get("server") or "")
-        parts = urlsplit(server)
-        if parts.scheme not in ("https", "http") or not parts.hostname:
-            raise KubeconfigError(f"the kubeconfig {self.source} names no server that is a URL: {server!r}")
+        try:
+            parts = urlsplit(server)
+            usable = parts.scheme in ("https", "http") and parts.hostname and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or not parts.hostname:
+            raise KubeconfigError(
+                f"the kubeconfig {self.source} names no server that is a URL", hint="such as https://10.0.0.1:6443"
+            )
+        if "@" in parts.netloc:
+            raise KubeconfigError(
+                f"the server of the kubeconfig {self.source} has a user or password in its URL",
+                hint="put username and password into the kubeconfig's user",
+            )
         ca = _content(cluster, "certificate-authority", cluster_folder)
-        insecure = bool(cluster.get("insecure-skip-tls-verify"))
+        insecure = cluster.get("insecure-skip-tls-verify") or False
+        if not isinstance(insecure, bool):
+            raise KubeconfigError(f"insecure-skip-tls-verify of {self.source} is neither true nor false")
         if insecure and ca is not None:
             raise KubeconfigError(
                 f"the kubeconfig {self.source} has a certificate-authority and insecure-skip-tls-verify",
@@ -186,7 +203,7 @@ class _Kubeconfig:
             credentials=self.credentials(user, user_name, user_folder, cluster, ca, tls),
             certificate_authority=ca,
             tls_server_name=str(server_name) if server_name else None,
-            proxy=_proxy(cluster.get("proxy-url"), parts.scheme, parts.hostname),
+            proxy=proxy_for(cluster.get("proxy-url"), parts.scheme, parts.hostname),
             namespace=str(chosen.get("namespace") or "default"),
             source=self.source,
         )
@@ -200,10 +217,18 @@ class _Kubeconfig:
         ca: bytes | None,
         tls: ssl.SSLContext | None,
     ) -> Credentials:
+        if user.get("as") or user.get("as-uid") or user.get("as-groups") or user.get("as-user-extra"):
+            raise KubeconfigError(
+                f"user {name!r} of {self.source} impersonates another, which is not supported",
+                hint="a node needs credentials of its own: system:node:NAME in the group system:nodes",
+            )
         if user.get("tokenFile"):  # before token, as in client-go: the file rotates
             return TokenFile(folder / str(user["tokenFile"]))
         if user.get("token"):
-            return StaticToken(str(user["token"]))
+            try:
+                return StaticToken(str(user["token"]))
+            except KubeconfigError as error:
+                raise KubeconfigError(f"user {name!r} of {self.source}: {error}") from None
         if user.get("username"):
             return BasicAuth(str(user["username"]), str(user.get("password") or ""))
         if user.get("auth-provider"):
@@ -221,8 +246,8 @@ def _content(entry: Mapping[str, Any], key: str, folder: Path) -> bytes | None:
     inline = entry.get(f"{key}-data")
     if inline:
         try:
-            return base64.b64decode(inline, validate=True)
-        except (binascii.Error, ValueError, TypeError):
+            return base64.b64decode("".join(inline.split()), validate=True)
+        except (binascii.Error, ValueError, TypeError, AttributeError):
             raise KubeconfigError(f"{key}-data is not base64") from None
     path = entry.get(key)
     return _read(folder / str(path), key) if path else None
@@ -238,8 +263,10 @@ def _read(path: Path, what: str) -> bytes:
 def _tls(
     ca: bytes | None, certificate: bytes | None, key: bytes | None, *, insecure: bool, source: str
 ) -> ssl.SSLContext:
+    if ca is not None and not ca.strip():  # nothing would be taken for "the system's authorities"
+        raise KubeconfigError(f"the certificate-authority of {source} is empty")
     try:
-        context = ssl.create_default_context(cadata=ca.decode() if ca else None)
+        context = ssl.create_default_context(cadata=None if ca is None else ca.decode())
     except (ssl.SSLError, UnicodeDecodeError, ValueError):
         raise KubeconfigError(f"the certificate-authority of {source} is not a PEM certificate") from None
     # Python 3.13 refuses CAs that Go accepts, such as those without keyUsage.
@@ -277,13 +304,3 @@ def _check_not_expired(certificate: bytes, whose: str) -> None:
         raise KubeconfigError(
             f"the client certificate of {whose} expired on {end:%Y-%m-%d %H:%M} UTC", hint="get a new kubeconfig"
         )
-
-
-def _proxy(named: object, scheme: str, host: str) -> str | None:
-    """The kubeconfig's proxy, else the environment's, as in Go."""
-    url = str(named) if named else None
-    if url is None and not proxy_bypass_environment(host):
-        url = getproxies_environment().get(scheme)
-    if url is not None and urlsplit(url).scheme not in ("http", "https"):
-        raise KubeconfigError(f"the proxy {urlsplit(url).scheme}://… is not supported: only http proxies are")
-    return url
