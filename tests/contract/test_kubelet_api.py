@@ -89,6 +89,7 @@ async def test_a_token_without_rights_is_forbidden(stranger: Caller, admin: ApiC
     request = TokenRequest(spec=TokenRequestSpec(audiences=[]))
     answer = await admin.create(TOKEN_REQUESTS, request, namespace, name="default", subresource="token")
     assert answer.status is not None
+    assert answer.status.token
     stranger.headers = {"Authorization": f"Bearer {answer.status.token}"}
     status, text = await stranger("/pods")
     assert status == 403

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from virtual_kubelet.objects.core_v1 import Container, Node, Pod, PodSpec
@@ -42,7 +43,7 @@ def without_nulls(value: Any) -> Any:
 
 @pytest.mark.recording
 def test_every_recorded_pod_and_node_survives_reading_and_writing(shared: Path) -> None:
-    kinds = {"Pod": Pod, "Node": Node}
+    kinds: dict[str, type[msgspec.Struct]] = {"Pod": Pod, "Node": Node}
     seen = 0
     for name in ("pods", "nodes"):
         for line in (shared / "kubernetes-1.36" / "tapes" / f"{name}.jsonl").read_text().splitlines():

@@ -26,7 +26,7 @@ async def until(condition: object) -> None:
     """Let the loop run until ``condition()`` holds."""
     assert callable(condition)
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+        while not condition():  # what is waited for has no event
             await asyncio.sleep(0.001)
 
 

@@ -44,7 +44,10 @@ async def test_tasks_inherit_the_fields_and_do_not_share_later_ones() -> None:
             return dict(logs.bound_fields())
 
     with logs.bind(node="n"):
-        assert await asyncio.gather(work("a"), work("b")) == [{"node": "n", "pod": "a"}, {"node": "n", "pod": "b"}]
+        assert list(await asyncio.gather(work("a"), work("b"))) == [
+            {"node": "n", "pod": "a"},
+            {"node": "n", "pod": "b"},
+        ]
 
 
 def test_a_field_named_like_a_record_attribute_breaks_nothing(caplog: pytest.LogCaptureFixture) -> None:

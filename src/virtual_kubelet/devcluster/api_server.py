@@ -142,7 +142,7 @@ class ApiServer:
             case "get":
                 return self._reader.get(call)
             case "list":
-                return self._reader.list(call)
+                return self._reader.list_objects(call)
             case "watch":
                 return self._reader.watch(call)[0]
             case "create":
@@ -174,16 +174,18 @@ class ApiServer:
                 return await self._subresources.token(call)
         if info.verb == "get":
             return self._reader.get(call)
-        prepare = {
-            "status": self._writer.status,
-            "ephemeralcontainers": lambda _: self._subresources.ephemeral_containers(),
-            "finalize": lambda _: self._subresources.finalize(),
-        }.get(name)
-        if prepare is None:
-            raise resource_not_found()
+        match name:
+            case "status":
+                change = self._writer.status(call)
+            case "ephemeralcontainers":
+                change = self._subresources.ephemeral_containers()
+            case "finalize":
+                change = self._subresources.finalize()
+            case _:
+                raise resource_not_found()
         if info.verb == "update":
-            return await self._writer.update(call, prepare(call))
-        return await self._writer.patch(call, prepare(call))
+            return await self._writer.update(call, change)
+        return await self._writer.patch(call, change)
 
     async def _with_fault(self, call: Call, fault: Fault) -> Response:
         kind = fault.kind

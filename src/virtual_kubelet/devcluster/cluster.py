@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from virtual_kubelet.clock import Clock, SystemClock
 from virtual_kubelet.devcluster.api_server import ApiServer, apply_to_watch
@@ -18,6 +18,7 @@ from virtual_kubelet.devcluster.authorization import Authorizer
 from virtual_kubelet.devcluster.bootstrap import bootstrap
 from virtual_kubelet.devcluster.certificates import CertificateAuthority
 from virtual_kubelet.devcluster.cluster_state import ClusterState
+from virtual_kubelet.devcluster.controller import Controller
 from virtual_kubelet.devcluster.discovery import Discovery
 from virtual_kubelet.devcluster.expiry import Expiry
 from virtual_kubelet.devcluster.faults import Fault, FaultKind, Faults
@@ -159,7 +160,7 @@ class DevCluster:
         assert self._server is not None
         state = await asyncio.to_thread(ClusterState, clock=self._clock, history=self._history)  # it reads a file
         pods = PodIndex(state.pods.objects)
-        controllers = [
+        controllers: list[Controller[Any] | Expiry] = [
             ServiceAccountController(state, self.ca_pem.decode()),
             NamespaceController(state),
             NodeTaintController(state),

@@ -73,13 +73,12 @@ class Discovery:
     def answer(self, request: Request) -> Response | None:
         """The document at this path; None: there is none."""
         path = request.path if request.path == "/" else request.path.rstrip("/")
-        if path in self._aggregated:
-            if _wants_aggregated(request.headers.get("accept")):
-                body, tag = self._aggregated[path]
-                headers = [("Cache-Control", "public"), ("ETag", tag), ("Vary", "Accept")]
-                if request.headers.get("if-none-match") == tag:
-                    return Response(304, headers)
-                return Response(200, [*headers, ("Content-Type", AGGREGATED)], body)
+        if path in self._aggregated and _wants_aggregated(request.headers.get("accept")):
+            body, tag = self._aggregated[path]
+            headers = [("Cache-Control", "public"), ("ETag", tag), ("Vary", "Accept")]
+            if request.headers.get("if-none-match") == tag:
+                return Response(304, headers)
+            return Response(200, [*headers, ("Content-Type", AGGREGATED)], body)
         found = self._documents.get(path)
         if found is None:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Final
 
 from virtual_kubelet.devcluster.cluster_state import ClusterState
@@ -22,7 +23,7 @@ class Expiry:
         for registry in state.registries:
             if registry.resource.time_to_live is not None:
                 resource = registry.resource.key
-                registry.objects.listen(lambda change, resource=resource: self._note(resource, change))
+                registry.objects.listen(partial(self._note, resource))
 
     def _note(self, resource: tuple[str, str], change: Change) -> None:
         key = (resource, change.last.key)

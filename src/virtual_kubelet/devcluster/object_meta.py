@@ -81,9 +81,8 @@ def validate_meta_update(new: dict[str, Any], old: dict[str, Any]) -> list[Field
                     f"[]string{{{shown}}}",
                 )
             )
-    for field in ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"):
-        if new.get(field) != old.get(field):
-            errors.append(field_invalid(f"metadata.{field}", new.get(field), _IMMUTABLE))
+    fixed = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
+    errors += [field_invalid(f"metadata.{f}", new.get(f), _IMMUTABLE) for f in fixed if new.get(f) != old.get(f)]
     errors += _validate_maps(new)
     errors += _validate_owners(new.get("ownerReferences") or [])
     errors += _validate_finalizers(new.get("finalizers") or [])

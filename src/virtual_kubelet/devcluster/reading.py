@@ -106,7 +106,7 @@ class Reader:
                 raise expired(_OLD_LIST) from None
         return list(collection.values(namespace)), current
 
-    def list(self, call: Call) -> Response:
+    def list_objects(self, call: Call) -> Response:
         """Raises 400, 406, 410."""
         request, resource = call.request, call.info.resource
         shown = negotiate(request.headers.get("accept"))

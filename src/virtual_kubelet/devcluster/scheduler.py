@@ -112,8 +112,8 @@ class Scheduler(Controller[Key]):
     def _give_up(self, stored: StoredObject, pod: dict[str, Any], message: str) -> None:
         # Before the write: it must not look like a change worth another try.
         self._waiting[stored.key] = None
-        known = next((c for c in pod["status"].get("conditions") or () if c["type"] == "PodScheduled"), {})
-        if known.get("message") == message:
+        conditions = pod["status"].get("conditions") or ()
+        if any(c["type"] == "PodScheduled" and c.get("message") == message for c in conditions):
             return
         condition = {
             "type": "PodScheduled",

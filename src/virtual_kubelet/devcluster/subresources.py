@@ -210,7 +210,10 @@ class Subresources:
             raise not_found(registry.resource.plural, name)
         wanted = reference.get("uid")
         if wanted and wanted != target.uid:
-            why = f"the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have been deleted and then recreated"
+            why = (
+                f"the UID in the bound object reference ({wanted}) does not match the UID in record. "
+                "The object might have been deleted and then recreated"
+            )
             raise conflict(kind, name, why)
         claims = {kind.lower(): {"name": name, "uid": target.uid}}
         if kind == "Pod":

@@ -30,7 +30,9 @@ class Namespaces(Resource):
     columns = (NAME_COLUMN, column("Status"), column("Age"))
     selectable = frozenset({"status.phase"})
     returns_deleted = True
-    name_problems = staticmethod(dns_label_problems)
+
+    def name_problems(self, name: str) -> list[str]:
+        return dns_label_problems(name)
 
     def fields(self, obj: dict[str, Any]) -> Mapping[str, str]:
         return {"status.phase": obj["status"].get("phase", "")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -70,7 +70,6 @@ class Resource:
     returns_deleted: ClassVar[bool] = False
     #: Kept only so many seconds after its last write; None: for ever.
     time_to_live: ClassVar[float | None] = None
-    name_problems: ClassVar[Callable[[str], list[str]]] = staticmethod(dns_subdomain_problems)
 
     @property
     def api_version(self) -> str:
@@ -80,6 +79,10 @@ class Resource:
     def key(self) -> tuple[str, str]:
         """Group and plural: what identifies the resource."""
         return (self.group, self.plural)
+
+    def name_problems(self, name: str) -> list[str]:
+        """What is wrong with an object's name."""
+        return dns_subdomain_problems(name)
 
     def fields(self, obj: dict[str, Any]) -> Mapping[str, str]:
         """The values of ``selectable``."""

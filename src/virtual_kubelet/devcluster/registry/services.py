@@ -92,10 +92,12 @@ class Services(Resource):
     )
     selectable = frozenset({"spec.clusterIP", "spec.type"})
     returns_deleted = True
-    name_problems = staticmethod(dns_service_name_problems)
 
     def __init__(self, addresses: ClusterIPs) -> None:
         self._addresses = addresses
+
+    def name_problems(self, name: str) -> list[str]:
+        return dns_service_name_problems(name)
 
     def fields(self, obj: dict[str, Any]) -> dict[str, str]:
         return {"spec.clusterIP": obj["spec"].get("clusterIP", ""), "spec.type": obj["spec"].get("type", "")}
