@@ -29,7 +29,6 @@ _OWN_LABELS: Final = frozenset(
         "kubernetes.io/arch",
         "beta.kubernetes.io/os",
         "beta.kubernetes.io/arch",
-        "kubernetes.io/role",
     }
 )
 _OWN_PREFIXES: Final = ("kubelet.kubernetes.io", "node.kubernetes.io")
