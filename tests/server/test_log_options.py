@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -176,6 +177,38 @@ def test_a_tail_that_would_fill_memory_keeps_the_newest_lines() -> None:
     assert chosen(ContainerLogOptions(tail_lines=1_000_000), tail_bytes=15) == b"line 4\nline 5\n"
 
 
+#: A long line comes in parts, of which the last has the newline; the log ends amid a line.
+PARTS = [
+    LogLine(1 * SECOND, b"short\n"),
+    LogLine(2 * SECOND, b"a long "),
+    LogLine(3 * SECOND, b"line "),
+    LogLine(4 * SECOND, b"in parts\n"),
+    LogLine(5 * SECOND, b"no end"),
+]
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (0, b""),
+        (1, b"no end"),
+        (2, b"a long line in parts\nno end"),
+        (3, b"short\na long line in parts\nno end"),
+        (9, b"short\na long line in parts\nno end"),
+    ],
+)
+def test_a_tail_counts_whole_lines_not_their_parts(count: int, expected: bytes) -> None:
+    assert chosen(ContainerLogOptions(tail_lines=count), PARTS) == expected
+
+
+def test_a_line_in_parts_has_one_timestamp_where_it_begins() -> None:
+    assert chosen(ContainerLogOptions(timestamps=True), PARTS) == (
+        b"1970-01-01T00:00:01.000000000Z short\n"
+        b"1970-01-01T00:00:02.000000000Z a long line in parts\n"
+        b"1970-01-01T00:00:05.000000000Z no end"
+    )
+
+
 def test_following_holds_the_past_back_until_it_is_over() -> None:
     filter_ = LogFilter(ContainerLogOptions(follow=True, tail_lines=1), started_ns=10 * SECOND)
     assert not filter_.seen
@@ -201,7 +234,12 @@ def test_following_with_tail_0_gives_only_what_is_new() -> None:
 
 
 @given(
-    lines=st.lists(st.binary(max_size=8), max_size=12),
+    lines=st.lists(
+        st.builds(
+            lambda text, end: text.replace(b"\n", b"") + end, st.binary(max_size=8), st.sampled_from([b"\n", b""])
+        ),
+        max_size=12,
+    ),
     tail=st.none() | st.integers(0, 14),
     limit=st.none() | st.integers(1, 60),
     since=st.none() | st.integers(0, 14),
@@ -217,9 +255,10 @@ def test_however_lines_arrive_the_caller_gets_the_same(
         since=None if since is None else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=since),
     )
     kept = [data for n, data in enumerate(lines, 1) if since is None or n >= since]
+    whole = re.findall(rb"[^\n]*\n|[^\n]+", b"".join(kept))  # however many parts each came in
     if tail is not None:
-        kept = kept[-tail:] if tail else []
-    expected = b"".join(kept)[:limit]
+        whole = whole[-tail:] if tail else []
+    expected = b"".join(whole)[:limit]
     assert chosen(options, log) == expected
     filter_ = LogFilter(options, started_ns=0)
     assert filter_.feed(log[:cut]) + filter_.feed(log[cut:]) + filter_.end_past() == expected

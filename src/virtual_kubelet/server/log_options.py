@@ -119,6 +119,8 @@ class LogFilter:
         self._tail_bytes = tail_bytes
         self._tail: deque[LogLine] = deque()
         self._held = 0
+        self._held_ends = 0  # a long line comes in parts, of which the last has the newline
+        self._mid_line = False  # whether what was written last ended amid a line
         self._started_ns = started_ns if options.follow else 0
         self._timestamps = options.timestamps
         self._remaining = options.limit_bytes
@@ -143,10 +145,16 @@ class LogFilter:
         return self._write(self._release())
 
     def _hold(self, line: LogLine) -> None:
+        if not line.data:
+            return
+        ends = line.data.endswith(b"\n")
         self._tail.append(line)
         self._held += len(line.data)
-        while self._tail and (len(self._tail) > self._tail_lines or self._held > self._tail_bytes):
-            self._held -= len(self._tail.popleft().data)
+        self._held_ends += ends
+        while self._tail and (self._held_ends + (not ends) > self._tail_lines or self._held > self._tail_bytes):
+            dropped = self._tail.popleft().data
+            self._held -= len(dropped)
+            self._held_ends -= dropped.endswith(b"\n")
 
     def _release(self) -> list[LogLine]:
         self.in_past = False
@@ -156,7 +164,7 @@ class LogFilter:
 
     def _write(self, lines: list[LogLine]) -> bytes:
         if self._timestamps:
-            parts = [b"%s %s" % (format_log_time(ns), data) if ns else data for ns, data in lines]
+            parts = [self._stamped(line) for line in lines]
         else:
             parts = [line.data for line in lines]
         text = b"".join(parts)
@@ -165,6 +173,10 @@ class LogFilter:
             self._remaining -= len(text)
             self.done = self._remaining == 0
         return text
+
+    def _stamped(self, line: LogLine) -> bytes:
+        begins, self._mid_line = not self._mid_line, not line.data.endswith(b"\n")
+        return b"%s %s" % (format_log_time(line.time_ns), line.data) if begins and line.time_ns else line.data
 
 
 def _nanoseconds(moment: datetime) -> int:

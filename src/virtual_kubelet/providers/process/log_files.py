@@ -1,4 +1,8 @@
-"""A container's log files, as the supervisor writes them: CRI lines, rotated; read forward, or from the end. Blocking."""
+"""A container's log files, as the supervisor writes them: CRI lines, rotated; read forward, or from the end. Blocking.
+
+``log.1``, ``log.2`` … in the order in which they were written: a file never changes its name, and once there is a later
+one nothing is added to it. So a reader that is any number of rotations behind just goes on with the next number.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from virtual_kubelet import LogLine
+from virtual_kubelet.providers.process.supervised_container import log_numbers, log_path
 
-__all__ = ["LogReader", "parse_line", "rotated_files", "tail_position"]
+__all__ = ["LogReader", "parse_line"]
 
 _CHUNK: Final = 64 * 1024
 
@@ -32,93 +37,93 @@ def _nanoseconds(stamp: str) -> int:
         return 0
 
 
-def rotated_files(directory: Path) -> list[Path]:
-    """The log files, oldest first."""
-    older = sorted(directory.glob("log.*"), key=lambda path: -int(path.suffix[1:]))
-    current = directory / "log"
-    return [*older, current] if current.exists() else older
+class LogReader:
+    """Reads on from where it is, across rotations. ``lines`` gives what is there now; call it again for more.
+
+    Args:
+        directory: the container's.
+        tail: begin with the last so many lines; None: with the first.
+    """
+
+    def __init__(self, directory: Path, tail: int | None = None) -> None:
+        self._directory = str(directory)
+        self._number, self._offset, self._rest = 0, 0, b""
+        if tail is not None:
+            self._begin_at_tail(tail)
+
+    def lines(self) -> Iterator[LogLine]:
+        """All whole lines that have been written since the last call."""
+        while True:
+            yield from self._read()
+            later = [number for number in log_numbers(self._directory) if number > self._number]
+            if not later:
+                return
+            # What was added between the reading and the look is the end of this file.
+            yield from self._read()
+            self._number, self._offset, self._rest = later[0], 0, b""
+
+    def _read(self) -> Iterator[LogLine]:
+        try:
+            with open(log_path(self._directory, self._number), "rb") as file:
+                file.seek(self._offset)
+                while chunk := file.read(_CHUNK):
+                    self._offset += len(chunk)
+                    *lines, self._rest = (self._rest + chunk).split(b"\n")
+                    for line in lines:
+                        yield parse_line(line + b"\n")
+        except FileNotFoundError:  # dropped meanwhile: there are more of them than are kept
+            return
+
+    def _begin_at_tail(self, lines: int) -> None:
+        newest = True
+        for number in reversed(log_numbers(self._directory)):
+            try:
+                offset, found = _tail_offset(log_path(self._directory, number), lines, newest=newest)
+            except FileNotFoundError:
+                return
+            self._number, self._offset = number, offset or 0
+            if offset is not None:
+                return
+            lines -= found
+            newest = False
 
 
-def tail_position(path: Path, lines: int) -> tuple[int, int]:
-    """Where the last ``lines`` lines begin, found from the end; and how many there are (fewer, if the file has fewer)."""
-    with path.open("rb") as file:
+def _tail_offset(path: str, lines: int, *, newest: bool) -> tuple[int | None, int]:
+    """Where the last ``lines`` lines begin in this file, None if all of it is theirs; and how many of them it has.
+
+    A line that is kept in parts ends with an F; the newest file may end with parts of one that has not ended.
+    """
+    found = 0
+    for end, whole in _entries_from_the_end(path):
+        if whole or newest:
+            found += 1
+            if found > lines:
+                return end, lines
+        newest = False
+    return None, found
+
+
+def _entries_from_the_end(path: str) -> Iterator[tuple[int, bool]]:
+    """(offset of its end, whether it is an F) of each entry, newest first; one that is still being written is left out."""
+    with open(path, "rb") as file:
         position = file.seek(0, os.SEEK_END)
-        found, end = 0, position
+        block, end = b"", -1  # what has been read and not given; the offset after its newline
         while position > 0:
             size = min(_CHUNK, position)
             position -= size
             file.seek(position)
-            block = file.read(size)
-            at = len(block)
-            while (at := block.rfind(b"\n", 0, at)) >= 0:
-                if position + at + 1 == end:
+            block = file.read(size) + block
+            if end < 0:
+                cut = block.rfind(b"\n") + 1
+                if not cut:
                     continue
-                found += 1
-                if found == lines:
-                    return position + at + 1, found
-        return 0, found + (1 if end else 0)
+                block, end = block[:cut], position + cut
+            while (at := block.rfind(b"\n", 0, len(block) - 1)) >= 0:
+                yield end, _is_whole(block[at + 1 :])
+                block, end = block[: at + 1], position + at + 1
+        if block and end >= 0:
+            yield end, _is_whole(block)
 
 
-class LogReader:
-    """Reads on from where it is, across rotations. ``lines`` gives what is there now; call it again for more."""
-
-    def __init__(self, directory: Path, tail: int | None = None) -> None:
-        self._directory = directory
-        self._rest = b""
-        files = rotated_files(directory)
-        self._pending: list[tuple[Path, int]] = [(path, 0) for path in files]
-        self._inode = -1
-        self._offset = 0
-        if tail is not None:
-            wanted, start = tail, []
-            for path in reversed(files):
-                if wanted <= 0:
-                    start.append((path, path.stat().st_size))
-                    break
-                offset, found = tail_position(path, wanted)
-                start.append((path, offset))
-                wanted -= found
-                if offset > 0:
-                    break
-            self._pending = start[::-1]
-
-    def lines(self) -> Iterator[LogLine]:
-        """All whole lines that have been written since the last call."""
-        for path, offset in self._pending:
-            yield from self._read(path, offset)
-        if not self._pending:
-            # The file read last may have been renamed meanwhile: finish it, then those that came after it.
-            files = rotated_files(self._directory)
-            known = next((i for i, path in enumerate(files) if _inode(path) == self._inode), None)
-            if known is None:
-                if self._inode != -1:
-                    self._rest = b""
-                for path in files:
-                    yield from self._read(path, 0)
-            else:
-                yield from self._read(files[known], self._offset)
-                for path in files[known + 1 :]:
-                    yield from self._read(path, 0)
-        self._pending = []
-
-    def _read(self, path: Path, offset: int) -> Iterator[LogLine]:
-        try:
-            file = path.open("rb")
-        except FileNotFoundError:
-            return
-        with file:
-            self._inode = os.fstat(file.fileno()).st_ino
-            file.seek(offset)
-            self._offset = offset
-            while chunk := file.read(_CHUNK):
-                self._offset += len(chunk)
-                *lines, self._rest = (self._rest + chunk).split(b"\n")
-                for line in lines:
-                    yield parse_line(line + b"\n")
-
-
-def _inode(path: Path) -> int:
-    try:
-        return path.stat().st_ino
-    except FileNotFoundError:
-        return -2
+def _is_whole(entry: bytes) -> bool:
+    return entry.split(b" ", 3)[2:3] != [b"P"]

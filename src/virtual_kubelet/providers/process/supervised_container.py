@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import os
+import sys
 import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is not worth its memory in a process that has to stay small
     from typing import Any
 
-__all__ = ["Container"]
+__all__ = ["Container", "log_numbers", "log_path"]
+
+
+def log_path(directory: str, number: int) -> str:
+    return os.path.join(directory, f"log.{number}")
+
+
+def log_numbers(directory: str) -> list[int]:
+    """The numbers of the log files that are there, oldest first."""
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    return sorted(int(name[4:]) for name in names if name.startswith("log.") and name[4:].isdigit())
 
 
 class Container:
@@ -23,8 +35,11 @@ class Container:
         self.record = record
         self.fifos: dict[str, int] = {}  # stream -> descriptor
         self.rest = {"stdout": b"", "stderr": b""}
-        self.log: int | None = None
+        self.log: int | None = None  # descriptor of the newest log file, its number and size
+        self.number = 0
         self.size = 0
+        self.torn = False  # it ends amid a line
+        self.said_lost = False
         self.pidfd: int | None = None
 
     @property
@@ -72,28 +87,39 @@ class Container:
             data = data[at:]
         if not data:
             return
-        path = os.path.join(self.directory, "log")
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        if self.log is None:
-            self.log = os.open(path, flags, 0o600)
-            self.size = os.fstat(self.log).st_size
-        if self.size and self.size + len(data) > self.record["max_log_bytes"]:
-            os.close(self.log)
-            for number in range(self.record["max_log_files"] - 1, 0, -1):
-                older = path if number == 1 else f"{path}.{number - 1}"
-                with contextlib.suppress(FileNotFoundError):
-                    os.replace(older, f"{path}.{number}")
-            if self.record["max_log_files"] == 1:
-                os.unlink(path)
-            self.log = os.open(path, flags, 0o600)
-            self.size = 0
         try:
+            if self.log is None:
+                self.open_log((log_numbers(self.directory) or [1])[-1])
+            if self.size and self.size + len(data) > limit:
+                self.open_log(self.number + 1)
+                for number in log_numbers(self.directory)[: -self.record["max_log_files"]]:
+                    os.unlink(log_path(self.directory, number))
+            if self.torn:
+                data = b"\n" + data
+            assert self.log is not None
             written = os.write(self.log, data)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            return  # a full disk costs log lines, not the container
+            self.say_lost(error)  # a full disk costs log lines, not the container
+            return
+        self.said_lost = False
         self.size += written
+        self.torn = data[written - 1 : written] != b"\n"
+
+    def open_log(self, number: int) -> None:
+        """Go on with this file. It is never renamed, so that a reader can be any number of files behind."""
+        if self.log is not None:
+            os.close(self.log)
+            self.log = None
+        self.log = os.open(log_path(self.directory, number), os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.number = number
+        self.size = os.fstat(self.log).st_size
+        # Of an earlier supervisor that was killed amid a write, or of a full disk.
+        self.torn = self.size > 0 and os.pread(self.log, 1, self.size - 1) != b"\n"
+
+    def say_lost(self, error: OSError) -> None:
+        if not self.said_lost:
+            self.said_lost = True
+            print(f"output of container {self.record['id']} is lost: {error.strerror}", file=sys.stderr, flush=True)
 
 
 def _stamp(ns: int) -> bytes:
