@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from virtual_kubelet.devcluster import protobuf
 from virtual_kubelet.devcluster.go_json import json_problem
 from virtual_kubelet.devcluster.schema import Schemas, WrongType
 from virtual_kubelet.devcluster.statuses import StatusError, bad_request, unsupported_media_type
@@ -14,18 +15,23 @@ __all__ = ["check_media_type", "decode_json", "decode_object", "regular_object",
 
 #: Read as Go would, not with Python's limits.
 _decoder = msgspec.json.Decoder()
+_JSON: Final = "application/json"
 _SHOWN: Final = 30
 #: Warnings beyond these are counted only: a header has its limits.
 _MOST_WARNINGS: Final = 100
 
 
-def check_media_type(content_type: str) -> None:
-    """Raises 415 unless it is JSON (or nothing). Protobuf and YAML are not spoken here."""
+def check_media_type(content_type: str) -> str:
+    """The media type of a body. Raises 415 unless it is JSON (or nothing) or Protobuf. YAML is not spoken here."""
     kind = content_type.partition(";")[0].strip().lower()
-    if kind not in ("", "application/json", "text/json"):
+    if kind == protobuf.MEDIA_TYPE:
+        return kind
+    if kind not in ("", _JSON, "text/json"):
         raise unsupported_media_type(
-            "the body of the request was in an unknown format - accepted media types include: application/json"
+            "the body of the request was in an unknown format - accepted media types include: "
+            f"{_JSON}, {protobuf.MEDIA_TYPE}"
         )
+    return _JSON
 
 
 def decode_json(data: bytes, kind: str) -> Any:
@@ -51,12 +57,36 @@ def _summary(data: bytes) -> str:
 
 
 def decode_object(
-    data: bytes, schemas: Schemas, kind: str, api_version: str, unknown: list[str], *, go_name: str = ""
+    data: bytes, schemas: Schemas, kind: str, api_version: str, unknown: list[str], media_type: str = _JSON
 ) -> dict[str, Any]:
     """A regular object of ``kind``, without ``kind`` and ``apiVersion``, which may be left out of ``data``, too.
 
     Names of unknown fields are added to ``unknown``. Raises ``StatusError`` 400.
     """
+    if media_type == protobuf.MEDIA_TYPE:
+        value = _decode_protobuf(data, schemas, kind, api_version)
+    else:
+        value = _decode_json_object(data, kind)
+        _check_kind(value.get("kind", ""), value.get("apiVersion", ""), kind, api_version)
+    return regular_object(value, schemas, kind, api_version, unknown)
+
+
+def _decode_protobuf(data: bytes, schemas: Schemas, kind: str, api_version: str) -> dict[str, Any]:
+    try:
+        envelope = protobuf.open_envelope(data)
+    except protobuf.BadProtobuf as error:
+        raise bad_request(
+            f"the object provided is unrecognized (must be of type {kind}): {error} ({_summary(data)})"
+        ) from None
+    _check_kind(envelope.kind, envelope.api_version, kind, api_version)
+    try:
+        return schemas.protobuf.decode(envelope.raw, kind)
+    except protobuf.BadProtobuf as error:
+        version = api_version.rpartition("/")[2]
+        raise bad_request(f'{kind} in version "{version}" cannot be handled as a {kind}: {error}') from None
+
+
+def _decode_json_object(data: bytes, kind: str) -> dict[str, Any]:
     value = decode_json(data, kind)
     if type(value) is not dict:
         got = {list: "array", str: "string", bool: "bool", type(None): "null"}.get(type(value), "number")
@@ -67,7 +97,10 @@ def decode_object(
                 f'"json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }} ({_summary(data)})'
             )
         value = {}
-    given_kind, given_version = value.get("kind", ""), value.get("apiVersion", "")
+    return value
+
+
+def _check_kind(given_kind: str, given_version: str, kind: str, api_version: str) -> None:
     if (given_kind or kind) != kind or (given_version or api_version) != api_version:
         version = api_version.rpartition("/")[2]
         if given_version in ("", api_version) and given_kind in _KINDS.get(api_version, ()):
@@ -80,7 +113,6 @@ def decode_object(
             f'"{given_kind or kind}" is registered for version "{given_version or api_version}" in scheme '
             '"pkg/api/legacyscheme/scheme.go:30"'
         )
-    return regular_object(value, schemas, kind, api_version, unknown)
 
 
 def _internal(api_version: str) -> str:

@@ -29,9 +29,9 @@ class Reviews:
     async def answer(self, call: Call) -> Response:
         """Raises 400, 415, 422."""
         resource = call.info.resource
-        check_media_type(call.request.headers.get("content-type"))
+        media_type = check_media_type(call.request.headers.get("content-type"))
         body = await call.request.body()
-        content = decode_object(body, self._state.schemas, resource.kind, resource.api_version, [])
+        content = decode_object(body, self._state.schemas, resource.kind, resource.api_version, [], media_type)
         content.setdefault("metadata", {})
         if resource.kind == "SelfSubjectReview":
             created = {"creationTimestamp": format_time(self._state.clock.now())}

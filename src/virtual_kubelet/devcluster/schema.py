@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from virtual_kubelet.devcluster.protobuf import ProtobufDecoder
 from virtual_kubelet.objects.quantity import Quantity
 from virtual_kubelet.objects.times import format_micro_time, format_time, parse_time
 
@@ -131,6 +132,7 @@ class Schemas:
         self._by_name = {name.rpartition(".")[2]: schema for name, schema in schemas.items()}
         self._groups = {name.rpartition(".")[2]: _go_package(name) for name in schemas}
         self._compiled: dict[str, Convert] = {}
+        self.protobuf = ProtobufDecoder(schemas)
 
     def regular(self, value: Any, type_name: str, unknown: list[str], path: Path = None) -> Any:
         """``value`` as ``type_name``. Names of unknown fields are added to ``unknown``. Raises ``WrongType``."""

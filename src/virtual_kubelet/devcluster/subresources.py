@@ -231,10 +231,10 @@ class Subresources:
 
     async def _body(self, call: Call, kind: str, api_version: str) -> tuple[dict[str, Any], WriteOptions]:
         options = WriteOptions.parse(call.request.query)
-        check_media_type(call.request.headers.get("content-type"))
+        media_type = check_media_type(call.request.headers.get("content-type"))
         unknown: list[str] = []
         data = await call.request.body()
-        content = decode_object(data, self._state.schemas, kind, api_version, unknown)
+        content = decode_object(data, self._state.schemas, kind, api_version, unknown, media_type)
 
         def refuse(problem: str) -> StatusError:
             version = api_version.rpartition("/")[2]

@@ -58,10 +58,10 @@ class Writer:
         """Raises 400, 403, 404, 409, 415, 422."""
         registry, resource = self._state.registry(call.info.resource), call.info.resource
         options = WriteOptions.parse(call.request.query)
-        check_media_type(call.request.headers.get("content-type"))
+        media_type = check_media_type(call.request.headers.get("content-type"))
         body = await call.request.body()
         unknown: list[str] = []
-        obj = decode_object(body, self._state.schemas, resource.kind, resource.api_version, unknown)
+        obj = decode_object(body, self._state.schemas, resource.kind, resource.api_version, unknown, media_type)
         self._report(call, registry, unknown, options)
         return self.create_object(call, registry, obj, options)
 
@@ -127,10 +127,10 @@ class Writer:
         """PUT of the object or of a subresource; ``prepare`` says which part counts. Raises 400, 404, 409, 415, 422."""
         registry, resource = self._state.registry(call.info.resource), call.info.resource
         options = WriteOptions.parse(call.request.query)
-        check_media_type(call.request.headers.get("content-type"))
+        media_type = check_media_type(call.request.headers.get("content-type"))
         body = await call.request.body()
         unknown: list[str] = []
-        new = decode_object(body, self._state.schemas, resource.kind, resource.api_version, unknown)
+        new = decode_object(body, self._state.schemas, resource.kind, resource.api_version, unknown, media_type)
         self._report(call, registry, unknown, options)
         self._place(call, new)
         name = new["metadata"].get("name", "")
@@ -219,9 +219,9 @@ class Writer:
         body = await call.request.body()
         if not body:
             return DeleteOptions.parse(None, call.request.query)
-        check_media_type(call.request.headers.get("content-type"))
+        media_type = check_media_type(call.request.headers.get("content-type"))
         # Old clients say the version of what they delete.
-        content = decode_object(body, self._state.schemas, "DeleteOptions", "", [])
+        content = decode_object(body, self._state.schemas, "DeleteOptions", "", [], media_type)
         return DeleteOptions.parse(content, call.request.query)
 
     # Answers
