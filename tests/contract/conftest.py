@@ -35,7 +35,7 @@ async def api_server(request: pytest.FixtureRequest) -> AsyncIterator[ApiServer]
     if directory:
         yield DebianApiServer(Path(directory))
         return
-    async with DevCluster() as cluster:
+    async with DevCluster(bookmark_interval=1.0) as cluster:
         yield DevApiServer(cluster)
 
 
