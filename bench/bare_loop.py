@@ -105,21 +105,24 @@ async def main(kubeconfig: Path, node: str) -> None:
     async with session, asyncio.TaskGroup() as tasks:
         async with session.get(f"{url}/api/v1/pods", params={**query, "limit": "1"}) as answer:
             version = msgspec.json.decode(await answer.read(), type=PodList).metadata.resourceVersion
-        watch = {**query, "watch": "1", "resourceVersion": version}
-        async with session.get(f"{url}/api/v1/pods", params=watch, timeout=aiohttp.ClientTimeout(total=None)) as answer:
-            print("ready", flush=True)
-            rest = b""
-            async for chunk in answer.content.iter_any():
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    event = decoder.decode(line)
-                    pod = event.object
-                    if event.type == "DELETED":
-                        continue
-                    if pod.metadata.deletionTimestamp:
-                        tasks.create_task(delete(pod))
-                    elif pod.status.phase == "Pending":
-                        tasks.create_task(patch(pod))
+        print("ready", flush=True)
+        while True:  # a server may end a watch at any time
+            watch = {**query, "watch": "1", "resourceVersion": version}
+            timeout = aiohttp.ClientTimeout(total=None)
+            async with session.get(f"{url}/api/v1/pods", params=watch, timeout=timeout) as answer:
+                rest = b""
+                async for chunk in answer.content.iter_any():
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        event = decoder.decode(line)
+                        pod = event.object
+                        version = pod.metadata.resourceVersion
+                        if event.type == "DELETED":
+                            continue
+                        if pod.metadata.deletionTimestamp:
+                            tasks.create_task(delete(pod))
+                        elif pod.status.phase == "Pending":
+                            tasks.create_task(patch(pod))
 
 
 if __name__ == "__main__":

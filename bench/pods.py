@@ -41,6 +41,7 @@ NAMESPACE = "bench"
 
 class Meta(msgspec.Struct):
     name: str = ""
+    resourceVersion: str = ""
 
 
 class PodStatus(msgspec.Struct):
@@ -99,25 +100,26 @@ class Measurement:
         self.progress = asyncio.Event()
 
     async def watch(self) -> None:
-        """Note when each pod is first seen Running, and when it is gone."""
+        """Note when each pod is first seen Running, and when it is gone; begun again where the server ends it."""
         query = {"fieldSelector": f"spec.nodeName={self.node}", "watch": "1"}
         decoder = msgspec.json.Decoder(Event)
         timeout = aiohttp.ClientTimeout(total=None)
-        async with self.session.get(f"{self.url}/api/v1/pods", params=query, timeout=timeout) as answer:
-            answer.raise_for_status()
-            rest = b""
-            async for chunk in answer.content.iter_any():
-                *lines, rest = (rest + chunk).split(b"\n")
-                now = time.monotonic()
-                for line in lines:
-                    event = decoder.decode(line)
-                    name = event.object.metadata.name
-                    if event.type == "DELETED":
-                        self.gone.add(name)
-                    elif event.object.status.phase == "Running":
-                        self.running.setdefault(name, now)
-                self.progress.set()
-        raise SystemExit("the server ended the watch")
+        while True:
+            async with self.session.get(f"{self.url}/api/v1/pods", params=query, timeout=timeout) as answer:
+                answer.raise_for_status()
+                rest = b""
+                async for chunk in answer.content.iter_any():
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    now = time.monotonic()
+                    for line in lines:
+                        event = decoder.decode(line)
+                        name = event.object.metadata.name
+                        query["resourceVersion"] = event.object.metadata.resourceVersion
+                        if event.type == "DELETED":
+                            self.gone.add(name)
+                        elif event.object.status.phase == "Running":
+                            self.running.setdefault(name, now)
+                    self.progress.set()
 
     async def until(self, done: Any, seconds: float) -> bool:
         try:

@@ -16,7 +16,7 @@ def test_spans_go_to_the_programs_tracer_with_attributes_and_the_exception(monke
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(trace, "get_tracer", lambda name: provider.get_tracer(name))
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
     with tracing.span("outer", pod="p"):
         with pytest.raises(ValueError, match="no"), tracing.span("inner"):
             raise ValueError("no")
@@ -25,6 +25,14 @@ def test_spans_go_to_the_programs_tracer_with_attributes_and_the_exception(monke
     assert inner.parent is not None
     assert inner.parent.span_id == outer.context.span_id
     assert [event.name for event in inner.events] == ["exception"]
+
+
+def test_with_opentelemetry_but_no_set_up_spans_do_nothing_until_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tracing.span("x") is tracing.span("y")
+    provider = TracerProvider()
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    with tracing.span("x"):
+        assert trace.get_current_span().get_span_context().is_valid
 
 
 def test_without_opentelemetry_spans_do_nothing() -> None:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Final, TextIO
@@ -42,14 +41,19 @@ def bound_fields() -> Mapping[str, str]:
     return _bound.get()
 
 
-@contextmanager
-def bind(**fields: str) -> Iterator[None]:
-    """Put ``fields`` on every line logged inside the block, and in tasks started there."""
-    token = _bound.set({**_bound.get(), **fields})
-    try:
-        yield
-    finally:
-        _bound.reset(token)
+class bind:  # reads as the function that it is; a generator would cost twice as much for each sync of a pod
+    """Put ``fields`` on every line logged inside the ``with`` block, and in tasks started there."""
+
+    __slots__ = ("_fields", "_token")
+
+    def __init__(self, **fields: str) -> None:
+        self._fields = fields
+
+    def __enter__(self) -> None:
+        self._token = _bound.set({**_bound.get(), **self._fields})
+
+    def __exit__(self, *exc_info: object) -> None:
+        _bound.reset(self._token)
 
 
 class ContextLogger(logging.LoggerAdapter[logging.Logger]):
