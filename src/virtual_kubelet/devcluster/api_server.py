@@ -14,6 +14,7 @@ from virtual_kubelet.devcluster.faults import Fault, FaultKind, Faults
 from virtual_kubelet.devcluster.node_proxy import NodeProxy
 from virtual_kubelet.devcluster.openapi import OpenApi
 from virtual_kubelet.devcluster.reading import Reader
+from virtual_kubelet.devcluster.registry.pod_resize import prepare_resize
 from virtual_kubelet.devcluster.request_info import PAGE_NOT_FOUND, RequestInfo, ResourceTable, UnknownPath
 from virtual_kubelet.devcluster.request_options import is_true
 from virtual_kubelet.devcluster.reviews import Reviews
@@ -179,6 +180,8 @@ class ApiServer:
                 change = self._writer.status(call)
             case "ephemeralcontainers":
                 change = self._subresources.ephemeral_containers()
+            case "resize":
+                change = prepare_resize
             case "finalize":
                 change = self._subresources.finalize()
             case _:

@@ -22,6 +22,7 @@ from virtual_kubelet.devcluster.controller import Controller
 from virtual_kubelet.devcluster.discovery import Discovery
 from virtual_kubelet.devcluster.expiry import Expiry
 from virtual_kubelet.devcluster.faults import Fault, FaultKind, Faults
+from virtual_kubelet.devcluster.garbage_collector import GarbageCollector
 from virtual_kubelet.devcluster.namespace_controller import NamespaceController
 from virtual_kubelet.devcluster.node_controller import NodeTaintController
 from virtual_kubelet.devcluster.node_proxy import NodeProxy
@@ -163,6 +164,7 @@ class DevCluster:
         controllers: list[Controller[Any] | Expiry] = [
             ServiceAccountController(state, self.ca_pem.decode()),
             NamespaceController(state),
+            GarbageCollector(state),
             NodeTaintController(state),
             Expiry(state),
         ]

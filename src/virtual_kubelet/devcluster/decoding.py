@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
@@ -57,28 +58,38 @@ def _summary(data: bytes) -> str:
 
 
 def decode_object(
-    data: bytes, schemas: Schemas, kind: str, api_version: str, unknown: list[str], media_type: str = _JSON
+    data: bytes,
+    schemas: Schemas,
+    kind: str,
+    api_version: str,
+    unknown: list[str],
+    media_type: str = _JSON,
+    *,
+    also: Collection[str] = (),
 ) -> dict[str, Any]:
     """A regular object of ``kind``, without ``kind`` and ``apiVersion``, which may be left out of ``data``, too.
 
-    Names of unknown fields are added to ``unknown``. Raises ``StatusError`` 400.
+    ``also``: other versions in which ``kind`` may be written. Names of unknown fields are added to ``unknown``. Raises
+    ``StatusError`` 400.
     """
     if media_type == protobuf.MEDIA_TYPE:
-        value = _decode_protobuf(data, schemas, kind, api_version)
+        value = _decode_protobuf(data, schemas, kind, api_version, also)
     else:
         value = _decode_json_object(data, kind)
-        _check_kind(value.get("kind", ""), value.get("apiVersion", ""), kind, api_version)
+        _check_kind(value.get("kind", ""), value.get("apiVersion", ""), kind, api_version, also)
     return regular_object(value, schemas, kind, api_version, unknown)
 
 
-def _decode_protobuf(data: bytes, schemas: Schemas, kind: str, api_version: str) -> dict[str, Any]:
+def _decode_protobuf(
+    data: bytes, schemas: Schemas, kind: str, api_version: str, also: Collection[str]
+) -> dict[str, Any]:
     try:
         envelope = protobuf.open_envelope(data)
     except protobuf.BadProtobuf as error:
         raise bad_request(
             f"the object provided is unrecognized (must be of type {kind}): {error} ({_summary(data)})"
         ) from None
-    _check_kind(envelope.kind, envelope.api_version, kind, api_version)
+    _check_kind(envelope.kind, envelope.api_version, kind, api_version, also)
     try:
         return schemas.protobuf.decode(envelope.raw, kind)
     except protobuf.BadProtobuf as error:
@@ -100,8 +111,8 @@ def _decode_json_object(data: bytes, kind: str) -> dict[str, Any]:
     return value
 
 
-def _check_kind(given_kind: str, given_version: str, kind: str, api_version: str) -> None:
-    if (given_kind or kind) != kind or (given_version or api_version) != api_version:
+def _check_kind(given_kind: str, given_version: str, kind: str, api_version: str, also: Collection[str]) -> None:
+    if (given_kind or kind) != kind or (given_version not in ("", api_version) and given_version not in also):
         version = api_version.rpartition("/")[2]
         if given_version in ("", api_version) and given_kind in _KINDS.get(api_version, ()):
             raise bad_request(

@@ -29,6 +29,23 @@ VERSION: Final = {
     "compiler": "cpython",
     "platform": f"linux/{ {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(platform.machine(), platform.machine()) }",
 }
+#: In the order of a real server's documents, by which clients resolve names that several groups have.
+_PRIORITY: Final = {
+    group: index
+    for index, group in enumerate(
+        [
+            "events.k8s.io",
+            "authentication.k8s.io",
+            "authorization.k8s.io",
+            "certificates.k8s.io",
+            "policy",
+            "rbac.authorization.k8s.io",
+            "coordination.k8s.io",
+            "node.k8s.io",
+            "discovery.k8s.io",
+        ]
+    )
+}
 
 
 class Discovery:
@@ -49,6 +66,7 @@ class Discovery:
                 "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
             }
         )
+        groups = dict(sorted(groups.items(), key=lambda group: (_PRIORITY.get(group[0], len(_PRIORITY)), group[0])))
         named = [_group(group, list(versions)) for group, versions in groups.items()]
         self._documents["/apis"] = encode({"kind": "APIGroupList", "apiVersion": "v1", "groups": named})
         for group in named:

@@ -155,36 +155,41 @@ class GenericRegistry:
     # Delete
 
     def delete(self, stored: StoredObject, options: DeleteOptions) -> tuple[dict[str, Any], bool]:
-        """Delete, or begin to. Returns the object as it now is (or was), and whether it is gone. Raises 409."""
+        """Delete, or begin to. Returns the object as it now is (or was), and whether it is gone. Raises 409.
+
+        As ``rest.BeforeDelete`` and ``Store.Delete``: a deletion under way may only be made shorter, and while its grace
+        period runs nothing else of it changes.
+        """
         self._check_preconditions(stored, options)
         obj = stored.decode()
         metadata = obj["metadata"]
-        graceful = False
-        if "deletionTimestamp" in metadata:
-            before = metadata.get("deletionGracePeriodSeconds")
-            if before is not None:
-                if options.grace is None or options.grace >= before:
-                    return obj, False
-                period = max(options.grace, 0)
-                moment = parse_time(metadata["deletionTimestamp"]) - timedelta(seconds=before - period)
-                metadata["deletionTimestamp"] = format_time(moment)
-                metadata["deletionGracePeriodSeconds"] = period
-                graceful = True
-            held = self.resource.held(obj)
-            period = metadata.get("deletionGracePeriodSeconds") or 0
-        else:
-            wanted = self.resource.grace_period(obj, options.grace)
-            graceful = wanted is not None
-            period = wanted or 0
-            held = self.resource.held(obj)
-            if graceful or held:
+        period: int | None = None
+        if "deletionTimestamp" not in metadata:
+            period = self.resource.grace_period(obj, options.grace)
+            if period is not None:
                 self._mark(obj, period)
+        elif before := metadata.get("deletionGracePeriodSeconds"):
+            if options.grace is None or options.grace >= before:
+                return obj, False
+            period = 1 if options.grace < 0 else options.grace
+            moment = parse_time(metadata["deletionTimestamp"]) - timedelta(seconds=before - period)
+            metadata["deletionTimestamp"] = format_time(moment)
+            metadata["deletionGracePeriodSeconds"] = period
+        finalizers = options.finalizers(metadata.get("finalizers") or [])
+        if finalizers:
+            metadata["finalizers"] = finalizers
+        else:
+            metadata.pop("finalizers", None)
+        held = self.resource.held(obj)
+        if held and "deletionTimestamp" not in metadata:
+            self._mark(obj, 0)
+        stays = held or bool(period)
         if options.dry_run:
-            return obj, not held and not period
-        if graceful or held:
-            stored = self.objects.replace(stored, obj) if obj != stored.decode() else stored
-            if held or period:
-                return stored.decode(), False
+            return obj, not stays
+        if obj != stored.decode():
+            stored = self.objects.replace(stored, obj)
+        if stays:
+            return stored.decode(), False
         return self._remove(stored, obj).decode(), True
 
     def _mark(self, obj: dict[str, Any], period: int) -> None:

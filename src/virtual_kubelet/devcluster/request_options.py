@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -15,12 +15,21 @@ from virtual_kubelet.devcluster.selectors import (
     parse_field_selector,
     parse_label_selector,
 )
-from virtual_kubelet.devcluster.statuses import FieldError, StatusError, bad_request, field_forbidden, invalid
+from virtual_kubelet.devcluster.statuses import (
+    FieldError,
+    StatusError,
+    bad_request,
+    field_forbidden,
+    field_invalid,
+    invalid,
+)
 from virtual_kubelet.server.connection import QueryParameters
 
 __all__ = ["DeleteOptions", "ListOptions", "WriteOptions", "is_true"]
 
 _VALIDATION: Final = ("Ignore", "Warn", "Strict")
+#: Finalizers that the garbage collector takes away, by the policy that puts them there.
+_COLLECTOR: Final = {"Orphan": "orphan", "Foreground": "foregroundDeletion"}
 _MATCHES: Final = ("", "Exact", "NotOlderThan")
 
 
@@ -199,6 +208,7 @@ class DeleteOptions:
         """``body``: decoded DeleteOptions, or None. Raises ``StatusError`` 422."""
         if body is not None:
             preconditions = body.get("preconditions") or {}
+            orphan = body.get("orphanDependents")
             options = cls(
                 body.get("gracePeriodSeconds"),
                 preconditions.get("uid"),
@@ -209,11 +219,27 @@ class DeleteOptions:
         else:
             grace = _number(query, "gracePeriodSeconds") if query.get("gracePeriodSeconds") else None
             policy = query.get("propagationPolicy") or None
+            given = query.get("orphanDependents")
+            orphan = is_true(given) if given else None
             options = cls(grace, None, None, policy, _dry_run(query.get_all("dryRun")))
+        errors: list[FieldError] = []
+        if orphan is not None and options.propagation is not None:
+            detail = "orphanDependents and deletionPropagation cannot be both set"
+            errors.append(field_invalid("propagationPolicy", options.propagation, detail))
         if options.propagation not in (None, "Orphan", "Background", "Foreground"):
             shown = '"Foreground", "Background", "Orphan", "nil"'
             message = f'Unsupported value: "{options.propagation}": supported values: {shown}'
-            raise invalid(
-                "DeleteOptions", "", [FieldError("propagationPolicy", "FieldValueNotSupported", message)], "meta.k8s.io"
-            )
+            errors.append(FieldError("propagationPolicy", "FieldValueNotSupported", message))
+        if errors:
+            raise invalid("DeleteOptions", "", errors, "meta.k8s.io")
+        if orphan is not None:
+            options = replace(options, propagation="Orphan" if orphan else "Background")
         return options
+
+    def finalizers(self, before: list[str]) -> list[str]:
+        """An object's finalizers once its deletion begins: those of the garbage collector follow the policy."""
+        policy = self.propagation
+        if policy is None:
+            policy = next((name for name, f in _COLLECTOR.items() if f in before), "Background")
+        kept = [finalizer for finalizer in before if finalizer not in _COLLECTOR.values()]
+        return [*kept, _COLLECTOR[policy]] if policy in _COLLECTOR else kept

@@ -11,6 +11,7 @@ from virtual_kubelet.devcluster.decoding import check_media_type, decode_object,
 from virtual_kubelet.devcluster.generic_registry import Preparation
 from virtual_kubelet.devcluster.node_restriction import NodeRestriction
 from virtual_kubelet.devcluster.object_meta import is_deleting, validate_meta_update
+from virtual_kubelet.devcluster.registry.pod_resize import keep_metadata
 from virtual_kubelet.devcluster.registry.pod_validation import validate_pod
 from virtual_kubelet.devcluster.rendering import encode
 from virtual_kubelet.devcluster.request_options import DeleteOptions, WriteOptions
@@ -122,6 +123,7 @@ class Subresources:
         def prepare(new: dict[str, Any], old: dict[str, Any]) -> None:
             before = old["spec"].get("ephemeralContainers") or []
             after = new["spec"].get("ephemeralContainers") or []
+            keep_metadata(new, old)
             new["status"] = old["status"]
             spec = {**old["spec"], "ephemeralContainers": after} if after else dict(old["spec"])
             new["spec"] = spec

@@ -220,8 +220,9 @@ class Writer:
         if not body:
             return DeleteOptions.parse(None, call.request.query)
         media_type = check_media_type(call.request.headers.get("content-type"))
-        # Old clients say the version of what they delete.
-        content = decode_object(body, self._state.schemas, "DeleteOptions", "", [], media_type)
+        # It is registered in every version: client-go writes that of what it deletes.
+        also = {r.api_version for r in self._state.resources.values()}
+        content = decode_object(body, self._state.schemas, "DeleteOptions", "v1", [], media_type, also=also)
         return DeleteOptions.parse(content, call.request.query)
 
     # Answers

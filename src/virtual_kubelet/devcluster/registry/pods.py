@@ -34,6 +34,7 @@ class Pods(Resource):
         Subresource("exec", "PodExecOptions", ("create", "get")),
         Subresource("log", "Pod", ("get",)),
         Subresource("portforward", "PodPortForwardOptions", ("create", "get")),
+        Subresource("resize", "Pod", ("get", "patch", "update")),
         Subresource("status", "Pod", ("get", "patch", "update")),
     )
     columns = (
