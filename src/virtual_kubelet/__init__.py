@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from virtual_kubelet.node.node_template import default_node as default_node
     from virtual_kubelet.node.node_template import system_information as system_information
     from virtual_kubelet.node.pod_controller import PodController as PodController
-    from virtual_kubelet.node.pod_controller import PodControllerConfig as PodControllerConfig
+    from virtual_kubelet.node.pod_controller_config import PodControllerConfig as PodControllerConfig
     from virtual_kubelet.node.readiness import NodeReadiness as NodeReadiness
     from virtual_kubelet.runtime.checkpoint import PodCheckpoints as PodCheckpoints
     from virtual_kubelet.runtime.pod_engine import PodEngine as PodEngine
@@ -81,7 +81,7 @@ _PUBLIC = {
     "PodAddresses": "contracts.pods",
     "PodCheckpoints": "runtime.checkpoint",
     "PodController": "node.pod_controller",
-    "PodControllerConfig": "node.pod_controller",
+    "PodControllerConfig": "node.pod_controller_config",
     "PodEngine": "runtime.pod_engine",
     "PodKey": "contracts.pods",
     "PodLifecycleHandler": "contracts.pods",

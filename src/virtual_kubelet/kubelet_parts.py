@@ -21,7 +21,8 @@ from virtual_kubelet.kube.references import ReferenceCache
 from virtual_kubelet.kubelet_config import KubeletConfig
 from virtual_kubelet.node.node_controller import NodeController
 from virtual_kubelet.node.node_template import default_node, system_information
-from virtual_kubelet.node.pod_controller import PodController, PodControllerConfig
+from virtual_kubelet.node.pod_controller import PodController
+from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.readiness import NodeReadiness
 from virtual_kubelet.objects.core_v1 import ConfigMap, Node, ObjectReference, Pod, PodStatus, Secret
 from virtual_kubelet.preflight import address_towards, kubelet_version, meet_api_server

@@ -20,7 +20,8 @@ from virtual_kubelet.errors import (
     ServerError,
     TransientError,
 )
-from virtual_kubelet.node.pod_controller import PodController, PodControllerConfig
+from virtual_kubelet.node.pod_controller import PodController
+from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.objects.core_v1 import (
     ConfigMapKeySelector,
     Container,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from virtual_kubelet.errors import CredentialsError, KubeconfigError
+from virtual_kubelet.kube.client_certificate import load_client_certificate
 from virtual_kubelet.kube.credentials import bearer
 from virtual_kubelet.objects.times import parse_time
 
@@ -157,8 +158,6 @@ class ExecPlugin:
         await self._take(output)
 
     async def _take(self, output: bytes) -> None:
-        from virtual_kubelet.kube.kubeconfig import load_client_certificate
-
         name = f"the exec plugin {self._spec.command!r} of {self._spec.source}"
         try:
             credential = json.loads(output)

@@ -11,9 +11,7 @@ import base64
 import binascii
 import os
 import ssl
-import tempfile
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -21,6 +19,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from virtual_kubelet.errors import KubeconfigError
+from virtual_kubelet.kube.client_certificate import check_not_expired, load_client_certificate
 from virtual_kubelet.kube.config import ClientConfig
 from virtual_kubelet.kube.credentials import Anonymous, BasicAuth, Credentials, StaticToken, TokenFile
 from virtual_kubelet.kube.exec_plugin import ExecPlugin, ExecSpec
@@ -193,7 +192,7 @@ class _Kubeconfig:
                 f"user {user_name!r} of {self.source} has only one of client-certificate and client-key"
             )
         if certificate is not None:
-            _check_not_expired(certificate, f"user {user_name!r} of {self.source}")
+            check_not_expired(certificate, f"user {user_name!r} of {self.source}")
         tls = None
         if parts.scheme == "https":
             tls = _tls(ca, certificate, key, insecure=insecure, source=self.source)
@@ -277,30 +276,3 @@ def _tls(
     if certificate is not None and key is not None:
         load_client_certificate(context, certificate, key, source)
     return context
-
-
-def load_client_certificate(context: ssl.SSLContext, certificate: bytes, key: bytes, source: str) -> None:
-    """Show this certificate. Raises ``KubeconfigError``."""
-    # ssl takes files only; the file is private and gone at once.
-    with tempfile.NamedTemporaryFile(prefix="virtual-kubelet-") as file:
-        file.write(certificate.rstrip() + b"\n" + key)
-        file.flush()
-        try:
-            context.load_cert_chain(file.name, password=lambda: b"")
-        except (ssl.SSLError, ValueError):
-            raise KubeconfigError(
-                f"the client certificate and key of {source} do not work: are both PEM, and of one pair?"
-            ) from None
-
-
-def _check_not_expired(certificate: bytes, whose: str) -> None:
-    from cryptography import x509  # 100 ms to import: only where there is a certificate
-
-    try:
-        end = x509.load_pem_x509_certificate(certificate).not_valid_after_utc
-    except ValueError:
-        raise KubeconfigError(f"the client certificate of {whose} is not a PEM certificate") from None
-    if end < datetime.now(UTC):
-        raise KubeconfigError(
-            f"the client certificate of {whose} expired on {end:%Y-%m-%d %H:%M} UTC", hint="get a new kubeconfig"
-        )

@@ -8,19 +8,16 @@ must not cost a workload (elotl/kip#107). Periodic sweeps want to have seen an o
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.errors import ApiConnectionError, ApiError, ApiNotFoundError
 from virtual_kubelet.kube.resources import PODS
 from virtual_kubelet.node.cached_pod import CachedPod
+from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.pod_records import PodRecords
 from virtual_kubelet.node.retries import retry_delay
 from virtual_kubelet.objects.core_v1 import Pod
 from virtual_kubelet.telemetry.logs import bind, get_logger
-
-if TYPE_CHECKING:
-    from virtual_kubelet.node.pod_controller import PodControllerConfig
 
 __all__ = ["OrphanSweeper"]
 

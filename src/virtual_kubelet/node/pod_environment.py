@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from virtual_kubelet.contracts.pods import PodAddresses
 from virtual_kubelet.environment.expansion import expand
@@ -11,12 +11,10 @@ from virtual_kubelet.environment.references import references_of
 from virtual_kubelet.environment.resolution import EnvironmentSource, ReadFailure, resolve_environment
 from virtual_kubelet.errors import ApiConnectionError, ApiError, ApiNotFoundError, InvalidInputError
 from virtual_kubelet.kube.events import EventRecorder, pod_reference
+from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.pod_record import PodRecord
 from virtual_kubelet.node.provider_failures import config_error_status
 from virtual_kubelet.objects.core_v1 import Pod, PodStatus, Service
-
-if TYPE_CHECKING:
-    from virtual_kubelet.node.pod_controller import PodControllerConfig
 
 __all__ = ["EnvironmentNotReadyError", "PodEnvironment"]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from virtual_kubelet.contracts.pods import PodStatusBatch
 from virtual_kubelet.errors import NotFoundError
+from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.pod_record import PodRecord
 from virtual_kubelet.node.pod_records import PodRecords
 from virtual_kubelet.node.pod_status_patch import is_terminal
@@ -15,9 +16,6 @@ from virtual_kubelet.node.provider_failures import lost_status, terminated_statu
 from virtual_kubelet.objects.core_v1 import PodStatus
 from virtual_kubelet.objects.times import parse_time
 from virtual_kubelet.telemetry.logs import bind, get_logger
-
-if TYPE_CHECKING:
-    from virtual_kubelet.node.pod_controller import PodControllerConfig
 
 __all__ = ["PodPoller"]
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.node.cached_pod import CachedPod
+from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.pod_record import PodRecord
 from virtual_kubelet.node.pod_status_patch import check_status
 from virtual_kubelet.objects.core_v1 import Pod, PodStatus
 from virtual_kubelet.telemetry.logs import get_logger
-
-if TYPE_CHECKING:
-    from virtual_kubelet.node.pod_controller import PodControllerConfig
 
 __all__ = ["PodRecords"]
 

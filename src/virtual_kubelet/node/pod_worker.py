@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from virtual_kubelet.contracts.pods import PodKey, RerunSafe
 from virtual_kubelet.errors import NotFoundError, PermanentError, TransientError
 from virtual_kubelet.kube.events import EventRecorder, pod_reference
 from virtual_kubelet.node.cached_pod import CachedPod
+from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.pod_decision import Action, Facts, decide
 from virtual_kubelet.node.pod_difference import differs
 from virtual_kubelet.node.pod_draining import wait_until_drained
@@ -28,9 +29,6 @@ from virtual_kubelet.objects.core_v1 import Pod
 from virtual_kubelet.objects.times import parse_time
 from virtual_kubelet.telemetry.logs import bind, get_logger
 from virtual_kubelet.telemetry.tracing import span
-
-if TYPE_CHECKING:
-    from virtual_kubelet.node.pod_controller import PodControllerConfig
 
 __all__ = ["PodWorker"]
 

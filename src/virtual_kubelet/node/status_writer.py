@@ -7,7 +7,6 @@ invalid is not sent again until it changes, and never stands in the way of a del
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from virtual_kubelet.errors import (
     ApiConnectionError,
@@ -19,15 +18,13 @@ from virtual_kubelet.errors import (
 )
 from virtual_kubelet.kube.events import pod_reference
 from virtual_kubelet.kube.resources import PODS
+from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.pod_record import PodRecord
 from virtual_kubelet.node.pod_records import PodRecords
 from virtual_kubelet.node.pod_status_patch import status_patch
 from virtual_kubelet.node.retries import retry_delay
 from virtual_kubelet.objects.times import format_time
 from virtual_kubelet.telemetry.logs import bind, get_logger
-
-if TYPE_CHECKING:
-    from virtual_kubelet.node.pod_controller import PodControllerConfig
 
 __all__ = ["StatusWriter"]
 
