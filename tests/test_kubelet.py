@@ -31,6 +31,8 @@ from virtual_kubelet.kube.resources import CONFIG_MAPS, EVENTS, NODES, PODS
 from virtual_kubelet.kubelet import Kubelet, KubeletConfig, OnShutdown
 from virtual_kubelet.objects.core_v1 import ConfigMap, Container, Node, NodeCondition, Pod, PodSpec, PodStatus, Taint
 from virtual_kubelet.objects.meta_v1 import ObjectMeta
+from virtual_kubelet.server.container_logs import LogLimits
+from virtual_kubelet.server.limits import ServerLimits
 
 
 class Recorder:
@@ -163,6 +165,22 @@ def _trusting() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
+
+
+async def test_the_limits_of_the_https_api_are_the_configurations(cluster: Cluster) -> None:
+    limits = ServerLimits(max_header_fields=3)
+    log_limits = LogLimits(max_streams=7)
+    async with running(cluster.config(server_limits=limits, log_limits=log_limits)) as (kubelet, _):
+        port = int(kubelet.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=_trusting())
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: 1\r\nB: 2\r\nC: 3\r\n\r\n")
+        assert b" 431 " in await asyncio.wait_for(reader.readline(), 20)
+        writer.close()
+        with contextlib.suppress(ssl.SSLError):
+            await writer.wait_closed()
+        assert kubelet.parts is not None
+        assert kubelet.parts.https is not None
+        assert kubelet.parts.https._log_limits is log_limits
 
 
 async def test_without_the_https_api_it_is_ready_too(cluster: Cluster) -> None:

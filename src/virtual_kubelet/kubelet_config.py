@@ -18,6 +18,8 @@ from virtual_kubelet.node.ping import DEFAULT_PING_INTERVAL, DEFAULT_PING_TIMEOU
 from virtual_kubelet.objects.core_v1 import Node, Pod, Taint
 from virtual_kubelet.provider_binding import ProviderSource, provider_label
 from virtual_kubelet.server.certificates import Pem
+from virtual_kubelet.server.container_logs import LogLimits
+from virtual_kubelet.server.limits import ServerLimits
 from virtual_kubelet.telemetry.metrics import Metrics
 
 __all__ = ["KubeletConfig", "OnShutdown"]
@@ -57,6 +59,7 @@ class KubeletConfig:
         client_ca: whose client certificates it accepts; by default the cluster's CA.
         token_reviews: accept bearer tokens, by asking the API server.
         token_review_cache, access_allowed_cache, access_denied_cache: how long the API server's answers are good.
+        server_limits, log_limits: what callers of the HTTPS API may use of it.
         pod_sync_workers: pods that may be with the provider at once.
         startup_timeout: raise ``StartupTimeoutError`` unless Ready by then, and try an API server that cannot be reached
             again until then; None: no limit, and that is tried once.
@@ -92,6 +95,8 @@ class KubeletConfig:
     token_review_cache: float = 120.0
     access_allowed_cache: float = 300.0
     access_denied_cache: float = 30.0
+    server_limits: ServerLimits = field(default_factory=ServerLimits)
+    log_limits: LogLimits = field(default_factory=LogLimits)
     pod_sync_workers: int = 10
     startup_timeout: float | None = None
     on_shutdown: Sequence[OnShutdown] = (OnShutdown.KEEP,)

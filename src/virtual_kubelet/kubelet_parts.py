@@ -252,6 +252,8 @@ def _https_server(
         ),
         ssl_context=tls,
         metrics=config.metrics,
+        limits=config.server_limits,
+        log_limits=config.log_limits,
         newest_status=newest_status,
         clock=config.clock,
     )

@@ -28,6 +28,7 @@ class ReviewServer:
         asked: every review that came, in order.
         failures: raised, one a request, before anything is answered.
         hold: while set, answers wait for it.
+        token_error: said of a token that is not known.
     """
 
     def __init__(self) -> None:
@@ -36,6 +37,7 @@ class ReviewServer:
         self.asked: list[TokenReview | SubjectAccessReview] = []
         self.failures: list[Exception] = []
         self.hold: asyncio.Event | None = None
+        self.token_error = "invalid bearer token"
         self.access_status: SubjectAccessReviewStatus | None = None
 
     async def create(
@@ -57,7 +59,7 @@ class ReviewServer:
                 spec=obj.spec,
                 status=TokenReviewStatus(authenticated=True, user=user)
                 if user is not None
-                else TokenReviewStatus(error="invalid bearer token"),
+                else TokenReviewStatus(error=self.token_error),
             )
         else:
             assert resource.plural == SUBJECT_ACCESS_REVIEWS.plural

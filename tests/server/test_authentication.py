@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
 from tests.server.review_server import ReviewServer
 from tests.server.test_reviews import HandClock
-from virtual_kubelet.errors import ApiConnectionError, ForbiddenError
+from virtual_kubelet.errors import ApiConnectionError, ForbiddenError, InvalidObjectError
 from virtual_kubelet.objects.authentication_v1 import UserInfo
 from virtual_kubelet.server.authentication import (
     CertificateAuthenticator,
@@ -140,6 +141,32 @@ async def test_a_review_that_hangs_is_nobody() -> None:
     server = ReviewServer()
     server.hold = asyncio.Event()
     assert await TokenAuthenticator(server, timeout=3).authenticate(request("Bearer x")) is None
+
+
+@pytest.mark.looptime
+async def test_callers_with_many_tokens_do_not_pile_up_while_the_api_server_hangs() -> None:
+    server = ReviewServer()
+    server.hold = asyncio.Event()
+    authenticator = TokenAuthenticator(server, timeout=3)
+    answers = await asyncio.gather(*(authenticator.authenticate(request(f"Bearer {n}")) for n in range(200)))
+    assert answers == [None] * 200
+    assert asyncio.get_running_loop().time() < 4
+    assert len(server.asked) < 100
+
+
+async def test_an_api_server_that_repeats_a_token_does_not_bring_it_into_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server = ReviewServer()
+    server.failures = [InvalidObjectError(422, "Invalid", 'spec.token: Invalid value: "s3cret"')]
+    server.token_error = "s3cret has expired"
+    authenticator = TokenAuthenticator(server, clock=HandClock(), retries=())
+    for _ in range(2):
+        assert await authenticator.authenticate(request("Bearer s3cret")) is None
+    assert 'Invalid value: "[token]"' in caplog.text
+    assert "[token] has expired" in caplog.text
+    assert "s3cret" not in caplog.text
 
 
 async def test_no_token_stays_in_memory_in_clear() -> None:

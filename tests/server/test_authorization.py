@@ -142,6 +142,18 @@ async def test_a_review_that_hangs_is_an_error() -> None:
         await AccessReviewAuthorizer(server, timeout=3).allowed(ADA, PODS)
 
 
+@pytest.mark.looptime
+async def test_callers_do_not_pile_up_while_the_api_server_hangs() -> None:
+    server = ReviewServer()
+    server.hold = asyncio.Event()
+    authorizer = AccessReviewAuthorizer(server, timeout=3)
+    answers = await asyncio.gather(
+        *(authorizer.allowed(User(f"u{n}"), PODS) for n in range(200)), return_exceptions=True
+    )
+    assert all(isinstance(answer, AuthorizationError) for answer in answers)
+    assert asyncio.get_running_loop().time() < 4
+
+
 async def test_a_denial_wins_over_a_permission() -> None:
     server = ReviewServer()
     server.access_status = SubjectAccessReviewStatus(allowed=True, denied=True)

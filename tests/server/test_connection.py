@@ -7,6 +7,7 @@ import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 import trustme
@@ -73,6 +74,65 @@ async def test_when_all_connections_are_busy_one_more_is_closed(serve: Serve, ca
         async with await RawClient.open(address) as third:
             assert (await third.ask("GET", "/")).status == 200
         assert await first.ended() == b""
+
+
+HELD_BACK = {
+    "that trickle in their headers": b"GET / HTTP/1.1\r\nHost: x\r\nX: ",
+    "that send a request with no end": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1",
+    "that take no answer": b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("sent", [pytest.param(sent, id=what) for what, sent in HELD_BACK.items()])
+async def test_slow_clients_give_way_to_the_next_who_comes(serve: Serve, sent: bytes) -> None:
+    async def handler(request: Request) -> Response:
+        return Response(200, [], b"x" * 50_000_000 if request.path == "/large" else b"ok")
+
+    server, address = await serve(handler, limits=ServerLimits(max_connections=3))
+    async with AsyncExitStack() as stack:
+        slow = []
+        for _ in range(3):
+            client = await stack.enter_async_context(await RawClient.open(address))
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            client.send(sent)
+            slow.append(client)
+        await until(lambda: server.connections == 3 and not server._idle)
+        async with await RawClient.open(address) as other:
+            assert (await other.ask("GET", "/")).status == 200
+            assert server.connections == 3
+        slow[0].writer.transport.resume_reading()  # type: ignore[attr-defined]
+        await slow[0].ended()  # the oldest
+
+
+async def test_handshakes_that_do_not_come_give_way_to_the_next_who_comes(
+    serve: Serve, serving_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    server, address = await serve(ok, context=serving_context, limits=ServerLimits(max_connections=3))
+    async with AsyncExitStack() as stack:
+        silent = [await stack.enter_async_context(await RawClient.open(address)) for _ in range(3)]
+        await until(lambda: server.connections == 3)
+        async with await RawClient.open(address, client_context) as other:
+            assert (await other.ask("GET", "/")).status == 200
+            assert await silent[0].ended() == b""
+            assert server.connections == 3
+
+
+async def test_a_stream_does_not_give_way(serve: Serve) -> None:
+    async def handler(request: Request) -> Response:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"first"
+            await asyncio.Event().wait()
+
+        return Response(200, [], body())
+
+    _, address = await serve(handler, limits=ServerLimits(max_connections=1))
+    async with await RawClient.open(address) as first:
+        first.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await first.head()
+        assert await first.chunk() == b"first"
+        async with await RawClient.open(address) as second:
+            assert await second.ended() == b""
+        assert not first.reader.at_eof()
 
 
 async def test_a_handshake_that_never_comes_is_counted_and_ended(serve: Serve, serving_context: ssl.SSLContext) -> None:

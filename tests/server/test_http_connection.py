@@ -253,13 +253,16 @@ async def test_a_body_with_broken_framing_is_400_and_closes(serve: Serve) -> Non
         (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 2000 + b"\r\n\r\n", 431),
         (b"GET /" + b"a" * 2000, 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a:\r\n" * 20 + b"\r\n", 431),
     ],
 )
 async def test_malformed_http_is_refused_and_the_connection_closed(serve: Serve, raw: bytes, status: int) -> None:
     async def handler(request: Request) -> Response:
         raise AssertionError("this must not get to a handler")
 
-    _, address = await serve(handler, limits=ServerLimits(max_header_bytes=1000, linger_timeout=0.01))
+    _, address = await serve(
+        handler, limits=ServerLimits(max_header_bytes=1000, max_header_fields=20, linger_timeout=0.01)
+    )
     async with await RawClient.open(address) as client:
         client.send(raw)
         answer = await client.answer()

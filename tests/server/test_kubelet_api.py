@@ -411,6 +411,33 @@ async def test_what_it_raises_later_ends_the_body_visibly(make: Make, error: Exc
     assert await logs(make(LoggingProvider(source(b"one\n", error)))) == (200, f"one\n{words}!")
 
 
+@pytest.mark.parametrize("query", ["", "follow=true", "follow=true&tailLines=1"])
+async def test_a_time_out_of_the_providers_own_is_an_error_like_others(make: Make, query: str) -> None:
+    words = "Internal Error: the log could not be read to its end; the node's log says why.\n"
+    server = make(LoggingProvider(source(b"one\n", TimeoutError("backend"))))
+    async with asyncio.timeout(10):
+        assert await logs(server, query) == (200, f"one\n{words}!")
+        assert (await logs(make(LoggingProvider(source(TimeoutError()))), query))[0] == 500
+
+
+async def test_a_provider_that_falls_silent_in_a_log_that_is_not_followed_is_left(make: Make) -> None:
+    limits = replace(QUICK, silence=0.05)
+    words = "the provider gave no further line of this log for 0.05 s\n"
+    server = make(LoggingProvider(source(b"one\n", b"two\n", then=forever)), log_limits=limits)
+    assert await logs(server) == (200, f"one\ntwo\n{words}!")
+    assert await logs(server, "tailLines=1") == (200, f"two\n{words}!")
+
+
+async def test_a_tail_too_large_to_be_held_is_shortened_and_that_is_logged(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = [b"%d\n" % number for number in range(9)]
+    for limits in (replace(QUICK, tail_bytes=500), replace(QUICK, all_tails_bytes=500)):
+        caplog.clear()
+        assert await logs(make(LoggingProvider(source(*lines)), log_limits=limits), "tailLines=9") == (200, "6\n7\n8\n")
+        assert "its oldest lines were left out" in caplog.text
+
+
 async def test_an_error_behind_a_held_tail_shows_the_tail_too(make: Make) -> None:
     provider = LoggingProvider(source(b"one\n", b"two\n", ProviderError("gone")))
     assert await logs(make(provider), "tailLines=1") == (200, "two\ngone\n!")

@@ -9,6 +9,7 @@ import pytest
 
 from virtual_kubelet.contracts.logs import LogLine
 from virtual_kubelet.server.line_reader import LineReader
+from virtual_kubelet.server.log_options import held_bytes
 
 
 def line(number: int) -> LogLine:
@@ -35,8 +36,7 @@ async def test_waiting_in_vain_loses_nothing() -> None:
         yield line(1)
 
     reader = LineReader(source())
-    with pytest.raises(TimeoutError):
-        await reader.batch(0.01)
+    assert await reader.batch(0.01) is None
     go.set()
     assert await reader.batch(5) == [line(1)]
     await reader.aclose()
@@ -51,11 +51,25 @@ async def test_a_source_is_read_only_so_far_ahead() -> None:
             produced += 1
             yield LogLine(0, b"x" * 99)
 
-    reader = LineReader(source(), ahead_bytes=1000)
+    reader = LineReader(source(), ahead_bytes=10 * held_bytes(LogLine(0, b"x" * 99)))
     for _ in range(3):
-        assert len(await reader.batch()) == 11
+        batch = await reader.batch()
+        assert batch is not None
+        assert len(batch) == 11
         await asyncio.sleep(0)
     assert produced <= 4 * 11
+    await reader.aclose()
+
+
+async def test_empty_lines_are_not_read_ahead_for_nothing() -> None:
+    async def source() -> AsyncIterator[LogLine]:
+        while True:
+            yield LogLine(0, b"")
+
+    reader = LineReader(source(), ahead_bytes=10_000)
+    batch = await reader.batch()
+    assert batch is not None
+    assert len(batch) < 100
     await reader.aclose()
 
 

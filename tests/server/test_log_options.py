@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,7 +13,13 @@ from hypothesis import strategies as st
 from virtual_kubelet.contracts.logs import ContainerLogOptions, LogLine
 from virtual_kubelet.errors import ProtocolError
 from virtual_kubelet.server.http_messages import QueryParameters
-from virtual_kubelet.server.log_options import LogFilter, format_log_time, parse_log_query
+from virtual_kubelet.server.log_options import (
+    LogFilter,
+    TailBudget,
+    format_log_time,
+    held_bytes,
+    parse_log_query,
+)
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, 500_000, tzinfo=UTC)
 SECOND = 1_000_000_000
@@ -24,10 +31,20 @@ def parse(query: str) -> ContainerLogOptions:
     return parse_log_query(QueryParameters(query), NOW)
 
 
-def chosen(options: ContainerLogOptions, lines: list[LogLine] = LINES, **limits: int) -> bytes:
+class Filter(LogFilter):
+    """Gives its pieces as one."""
+
+    def fed(self, lines: list[LogLine]) -> bytes:
+        return b"".join(self.feed(lines))
+
+    def past(self) -> bytes:
+        return b"".join(self.end_past())
+
+
+def chosen(options: ContainerLogOptions, lines: list[LogLine] = LINES) -> bytes:
     """All that a caller gets of a log that ends."""
-    filter_ = LogFilter(options, started_ns=10 * SECOND, **limits)
-    return filter_.feed(lines) + filter_.end_past()
+    filter_ = Filter(options, started_ns=10 * SECOND)
+    return filter_.fed(lines) + filter_.past()
 
 
 @pytest.mark.parametrize(
@@ -157,14 +174,14 @@ def test_since_and_tail_both_count() -> None:
 
 @pytest.mark.parametrize("limit", range(1, 12))
 def test_the_limit_is_exact(limit: int) -> None:
-    filter_ = LogFilter(ContainerLogOptions(limit_bytes=limit), started_ns=0)
-    assert filter_.feed(LINES[:1]) + filter_.feed(LINES[1:2]) == b"line 1\nline 2\n"[:limit]
+    filter_ = Filter(ContainerLogOptions(limit_bytes=limit), started_ns=0)
+    assert filter_.fed(LINES[:1]) + filter_.fed(LINES[1:2]) == b"line 1\nline 2\n"[:limit]
     assert filter_.done
 
 
 def test_a_limit_that_is_not_reached_does_not_end_anything() -> None:
-    filter_ = LogFilter(ContainerLogOptions(limit_bytes=8), started_ns=0)
-    assert filter_.feed(LINES[:1]) == b"line 1\n"
+    filter_ = Filter(ContainerLogOptions(limit_bytes=8), started_ns=0)
+    assert filter_.fed(LINES[:1]) == b"line 1\n"
     assert not filter_.done
 
 
@@ -174,7 +191,56 @@ def test_the_limit_counts_timestamps() -> None:
 
 
 def test_a_tail_that_would_fill_memory_keeps_the_newest_lines() -> None:
-    assert chosen(ContainerLogOptions(tail_lines=1_000_000), tail_bytes=15) == b"line 4\nline 5\n"
+    filter_ = Filter(ContainerLogOptions(tail_lines=1_000_000), started_ns=0, tail_bytes=held_bytes(LINES[0]) * 2)
+    assert filter_.fed(LINES) + filter_.past() == b"line 4\nline 5\n"
+    assert filter_.shortened
+
+
+def test_a_tail_of_empty_lines_is_bounded_too() -> None:
+    filter_ = Filter(ContainerLogOptions(tail_lines=2**63 - 1), started_ns=0, tail_bytes=1_000_000)
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            filter_.fed([LogLine(SECOND + number * 1000 + n, b"\n") for n in range(1000)])
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1_500_000
+    assert 1000 < len(filter_.past()) < 10_000
+
+
+def test_a_line_that_no_tail_may_hold_is_left_out() -> None:
+    filter_ = Filter(ContainerLogOptions(tail_lines=1), started_ns=0, tail_bytes=200)
+    assert filter_.fed([LogLine(SECOND, b"x" * 1000)]) + filter_.past() == b""
+    assert filter_.shortened
+
+
+def test_a_tail_that_is_as_long_as_was_asked_for_is_not_shortened() -> None:
+    filter_ = Filter(ContainerLogOptions(tail_lines=2), started_ns=0)
+    assert filter_.fed(LINES) + filter_.past() == b"line 4\nline 5\n"
+    assert not filter_.shortened
+
+
+def test_the_tails_of_all_streams_share_one_budget() -> None:
+    budget = TailBudget(held_bytes(LINES[0]) * 5)
+    first = Filter(ContainerLogOptions(tail_lines=3), started_ns=0, budget=budget)
+    second = Filter(ContainerLogOptions(tail_lines=3), started_ns=0, budget=budget)
+    assert first.fed(LINES) + second.fed(LINES) == b""
+    assert budget.held == budget.limit
+    assert second.past() == b"line 4\nline 5\n"
+    assert second.shortened
+    assert not first.shortened
+    first.close()
+    assert budget.held == 0
+
+
+def test_a_large_tail_comes_in_pieces() -> None:
+    filter_ = LogFilter(ContainerLogOptions(tail_lines=100), started_ns=0)
+    lines = [LogLine(SECOND, b"x" * 9_999 + b"\n") for _ in range(100)]
+    assert list(filter_.feed(lines)) == []
+    pieces = list(filter_.end_past())
+    assert b"".join(pieces) == b"".join(line.data for line in lines)
+    assert max(map(len, pieces)) < 80_000
 
 
 #: A long line comes in parts, of which the last has the newline; the log ends amid a line.
@@ -210,27 +276,27 @@ def test_a_line_in_parts_has_one_timestamp_where_it_begins() -> None:
 
 
 def test_following_holds_the_past_back_until_it_is_over() -> None:
-    filter_ = LogFilter(ContainerLogOptions(follow=True, tail_lines=1), started_ns=10 * SECOND)
+    filter_ = Filter(ContainerLogOptions(follow=True, tail_lines=1), started_ns=10 * SECOND)
     assert not filter_.seen
-    assert filter_.feed(LINES) == b""
+    assert filter_.fed(LINES) == b""
     assert filter_.seen
     assert filter_.in_past
-    assert filter_.end_past() == b"line 5\n"
+    assert filter_.past() == b"line 5\n"
     assert not filter_.in_past
-    assert filter_.feed([LogLine(6 * SECOND, b"late\n")]) == b"late\n"
+    assert filter_.fed([LogLine(6 * SECOND, b"late\n")]) == b"late\n"
 
 
 def test_a_line_written_since_the_request_ends_the_past() -> None:
-    filter_ = LogFilter(ContainerLogOptions(follow=True, tail_lines=1), started_ns=10 * SECOND)
+    filter_ = Filter(ContainerLogOptions(follow=True, tail_lines=1), started_ns=10 * SECOND)
     new = [LogLine(10 * SECOND, b"new 1\n"), LogLine(11 * SECOND, b"new 2\n")]
-    assert filter_.feed([*LINES, *new]) == b"line 5\nnew 1\nnew 2\n"
+    assert filter_.fed([*LINES, *new]) == b"line 5\nnew 1\nnew 2\n"
     assert not filter_.in_past
-    assert filter_.end_past() == b""
+    assert filter_.past() == b""
 
 
 def test_following_with_tail_0_gives_only_what_is_new() -> None:
-    filter_ = LogFilter(ContainerLogOptions(follow=True, tail_lines=0), started_ns=10 * SECOND)
-    assert filter_.feed([*LINES, LogLine(10 * SECOND, b"new\n")]) == b"new\n"
+    filter_ = Filter(ContainerLogOptions(follow=True, tail_lines=0), started_ns=10 * SECOND)
+    assert filter_.fed([*LINES, LogLine(10 * SECOND, b"new\n")]) == b"new\n"
 
 
 @given(
@@ -260,5 +326,5 @@ def test_however_lines_arrive_the_caller_gets_the_same(
         whole = whole[-tail:] if tail else []
     expected = b"".join(whole)[:limit]
     assert chosen(options, log) == expected
-    filter_ = LogFilter(options, started_ns=0)
-    assert filter_.feed(log[:cut]) + filter_.feed(log[cut:]) + filter_.end_past() == expected
+    filter_ = Filter(options, started_ns=0)
+    assert filter_.fed(log[:cut]) + filter_.fed(log[cut:]) + filter_.past() == expected

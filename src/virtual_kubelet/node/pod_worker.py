@@ -54,12 +54,13 @@ class PodWorker:
         self._recorder = recorder
         self._environment = PodEnvironment(config, recorder)
         self._rerun_is_safe = isinstance(config.provider, RerunSafe) and config.provider.rerun_is_safe
-        self._queue: asyncio.Queue[PodRecord] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[PodRecord, float]] = asyncio.Queue()  # with the time of its coming
         self._waiting_for_references: set[str] = set()
         self._draining = False
         metrics = config.metrics
-        self._depth, self._syncing, self._retries = (
-            metrics.pod_queue_depth,
+        metrics.pod_queue_depth.set_function(self._queue.qsize)
+        self._queue_seconds, self._syncing, self._retries = (
+            metrics.pod_queue_seconds,
             metrics.pods_syncing,
             metrics.pod_sync_retries,
         )
@@ -80,8 +81,7 @@ class PodWorker:
             record.again = True
         elif not record.queued:
             record.queued = True
-            self._queue.put_nowait(record)
-            self._depth.set(self._queue.qsize())
+            self._queue.put_nowait((record, time.perf_counter()))
 
     def reference_changed(self, key: PodKey) -> None:
         """A pod that waits for a ConfigMap, Secret or Service tries again now."""
@@ -107,10 +107,11 @@ class PodWorker:
     async def run(self) -> None:
         """One worker, until cancelled."""
         while True:
-            record = await self._queue.get()
+            record, queued = await self._queue.get()
             record.queued, record.busy, record.again = False, True, False
             self._syncing.inc()
             started = time.perf_counter()
+            self._queue_seconds.observe(started - queued)
             try:
                 with bind(**record.log_fields), span("sync pod", namespace=record.key.namespace, pod=record.key.name):
                     succeeded = await self._sync(record)

@@ -6,6 +6,7 @@ answer kept for two minutes. There is no anonymous user.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
@@ -89,7 +90,7 @@ class TokenAuthenticator:
             client: asks the API server; needs the right to create TokenReviews, which nodes have.
             cache_seconds: how long an answer is good, yes and no alike (the kubelet's ``webhook.cacheTTL``); 0: not.
             cache_size: number of answers kept.
-            timeout: for one question with all its attempts; seconds.
+            timeout: for one question with all its attempts, and for its turn; seconds.
             max_token_bytes: a longer token is refused unasked.
             retries: waits between attempts, see ``submit``.
             clock: ages the answers.
@@ -108,9 +109,12 @@ class TokenAuthenticator:
             return None
         key = hashlib.blake2b(token.encode(), key=self._key, digest_size=32).digest()
         try:
-            return await self._cache.get(key, lambda: self._review(token))
+            # Also for those who wait for their turn: while the API server hangs, callers must not pile up.
+            async with asyncio.timeout(self._timeout):
+                return await self._cache.get(key, lambda: self._review(token))
         except (ApiError, ApiConnectionError, TimeoutError) as error:
-            log.warning("cannot authenticate a caller: the token review failed: %s", str(error) or type(error).__name__)
+            why = (str(error) or type(error).__name__).replace(token, "[token]")
+            log.warning("cannot authenticate a caller: the token review failed: %s", why)
             return None
 
     async def _review(self, token: str) -> tuple[User | None, float]:
@@ -119,7 +123,7 @@ class TokenAuthenticator:
         status, user = answer.status, answer.status.user
         if not status.authenticated or user is None or not user.username:
             if status.error:
-                log.debug("a token was refused: %s", status.error)
+                log.debug("a token was refused: %s", status.error.replace(token, "[token]"))
             return None, self._cache_seconds
         groups = _with_authenticated(user.groups or ())
         return User(user.username, user.uid or "", groups, user.extra or {}), self._cache_seconds

@@ -7,6 +7,7 @@ runs commands in containers or reaches into their network is always ``create``. 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -107,7 +108,7 @@ class AccessReviewAuthorizer:
             allow_seconds, deny_seconds: how long a yes and a no are good (the kubelet's ``webhook.cacheAuthorizedTTL``
                 and ``cacheUnauthorizedTTL``); 0: not.
             cache_size: number of answers kept.
-            timeout: for one question with all its attempts; seconds.
+            timeout: for one question with all its attempts, and for its turn; seconds.
             retries: waits between attempts, see ``submit``.
             clock: ages the answers.
         """
@@ -135,7 +136,8 @@ class AccessReviewAuthorizer:
         # Users' names and groups may be long, and many: only a hash of the question is kept.
         key = hashlib.sha256(msgspec.json.encode(spec)).digest()
         try:
-            return await self._cache.get(key, lambda: self._review(spec))
+            async with asyncio.timeout(self._timeout):
+                return await self._cache.get(key, lambda: self._review(spec))
         except (ApiError, ApiConnectionError, TimeoutError) as error:
             raise AuthorizationError(f"the access review failed: {str(error) or type(error).__name__}") from error
 

@@ -73,9 +73,9 @@ class HttpServer:
         self.limits = limits or ServerLimits()
         self.draining = False
         self._ssl_context = ssl_context
-        self._connections: set[HttpConnection] = set()
+        self._connections: dict[HttpConnection, None] = {}  # the oldest first
         self._idle: dict[HttpConnection, None] = {}  # the one idle for longest first
-        self._greeting: set[asyncio.Task[None]] = set()
+        self._greeting: dict[asyncio.Task[None], None] = {}  # the oldest first
         self._listeners: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._runner: asyncio.Task[None] | None = None
@@ -172,7 +172,7 @@ class HttpServer:
                     await asyncio.sleep(_SHORTAGE_PAUSE)
                     continue
                 if self._make_room():
-                    self._greeting.add(self._group.create_task(self._greet(connection)))
+                    self._greeting[self._group.create_task(self._greet(connection))] = None
                 else:
                     connection.close()
                     self._log_refusal()
@@ -183,19 +183,26 @@ class HttpServer:
         self._refused += 1
         now = asyncio.get_running_loop().time()
         if now >= self._next_refusal_log:
-            log.warning("%d connections refused: %d are open and none is idle", self._refused, self.connections)
+            log.warning("%d connections refused: %d are open and each is being served", self._refused, self.connections)
             self._refused = 0
             self._next_refusal_log = now + _REFUSAL_LOG_SECONDS
 
     def _make_room(self) -> bool:
+        """Whether one more fits in. Whoever keeps us waiting gives way to whoever comes: no slow client shuts others out."""
         if self.connections < self.limits.max_connections:
             return True
-        if not self._idle:
+        waiting = next(iter(self._idle), None)
+        if waiting is None and self._greeting:
+            greeting = next(iter(self._greeting))
+            del self._greeting[greeting]
+            greeting.cancel()
+            return True
+        if waiting is None:
+            waiting = next((one for one in self._connections if one.waits_for_client), None)
+        if waiting is None:
             return False
-        longest = next(iter(self._idle))
-        del self._idle[longest]
-        longest.abort()
-        self._connections.discard(longest)  # its connection_lost comes with the next round of the loop
+        waiting.abort()
+        self.closed(waiting)  # its connection_lost comes with the next round of the loop
         return True
 
     async def _greet(self, connection: socket.socket) -> None:
@@ -217,7 +224,7 @@ class HttpServer:
         finally:
             task = asyncio.current_task()
             assert task is not None
-            self._greeting.discard(task)
+            self._greeting.pop(task, None)
             self._check_empty()
 
     # What connections call
@@ -227,7 +234,7 @@ class HttpServer:
         return self._group.create_task(work)
 
     def idle(self, connection: HttpConnection) -> None:
-        self._connections.add(connection)
+        self._connections[connection] = None
         self._idle[connection] = None
         if self.draining:
             connection.close_if_idle()
@@ -236,7 +243,7 @@ class HttpServer:
         self._idle.pop(connection, None)
 
     def closed(self, connection: HttpConnection) -> None:
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         self._idle.pop(connection, None)
         self._check_empty()
 

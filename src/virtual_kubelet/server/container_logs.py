@@ -11,7 +11,7 @@ from virtual_kubelet.errors import ProtocolError, ProviderError
 from virtual_kubelet.objects.core_v1 import ContainerStatus, Pod, PodStatus
 from virtual_kubelet.server.http_messages import ResponseBroken
 from virtual_kubelet.server.line_reader import LineReader
-from virtual_kubelet.server.log_options import LogFilter
+from virtual_kubelet.server.log_options import LogFilter, TailBudget
 from virtual_kubelet.telemetry.logs import get_logger
 
 __all__ = ["LogLimits", "choose_instance", "container_status", "has_container", "send_lines"]
@@ -29,7 +29,10 @@ class LogLimits:
             out: only until then can a refusal become a status.
         settle: with ``follow`` and ``tailLines``: silence after a line which shows that the past has been read.
         settle_empty: the same when there was no line at all.
-        tail_bytes: most that a tail may hold in memory; of a larger one the oldest lines are left out.
+        silence: without ``follow``: how long the provider may take for its next line; then the answer is broken off.
+        tail_bytes: most that a tail may hold in memory (a line counts some 140 bytes more than it has); of a larger one
+            the oldest lines are left out, which the node's log says.
+        all_tails_bytes: the same for the tails of all streams together.
         ahead_bytes: read ahead of a slow client.
         close_timeout: for a provider's iterator to end once its reader has left.
     """
@@ -38,8 +41,10 @@ class LogLimits:
     first_line_wait: float = 0.2
     settle: float = 0.2
     settle_empty: float = 2.0
-    tail_bytes: int = 64 * 1024 * 1024
-    ahead_bytes: int = 64 * 1024
+    silence: float = 60.0
+    tail_bytes: int = 32 * 1024 * 1024
+    all_tails_bytes: int = 256 * 1024 * 1024
+    ahead_bytes: int = 128 * 1024
     close_timeout: float = 4.0
 
 
@@ -102,6 +107,7 @@ async def send_lines(
     *,
     key: PodKey,
     started_ns: int,
+    tails: TailBudget,
     on_end: Callable[[], None],
 ) -> AsyncGenerator[bytes, None]:
     """A response body out of a provider's lines.
@@ -112,16 +118,15 @@ async def send_lines(
     """
     reader = LineReader(lines, ahead_bytes=limits.ahead_bytes, close_timeout=limits.close_timeout)
     try:
-        first: list[LogLine] | None = await reader.batch(limits.first_line_wait)
-    except TimeoutError:
-        first = None
+        first = await reader.batch(limits.first_line_wait)
     except BaseException:
         try:
             await reader.aclose()
         finally:
             on_end()
         raise
-    body = _body(reader, first, options, limits, key, started_ns, on_end)
+    chosen = LogFilter(options, started_ns=started_ns, tail_bytes=limits.tail_bytes, budget=tails)
+    body = _body(reader, first, options, limits, key, chosen, on_end)
     await anext(body)  # to its first yield: from here on its "finally" closes the reader
     return body
 
@@ -132,29 +137,25 @@ async def _body(
     options: ContainerLogOptions,
     limits: LogLimits,
     key: PodKey,
-    started_ns: int,
+    chosen: LogFilter,
     on_end: Callable[[], None],
 ) -> AsyncGenerator[bytes, None]:
-    chosen = LogFilter(options, started_ns=started_ns, tail_bytes=limits.tail_bytes)
     batch = first
     try:
         yield b""
         while True:
             if batch is None:
-                try:
-                    batch = await reader.batch(_patience(chosen, options, limits))
-                except TimeoutError:
-                    yield chosen.end_past()
-                    continue
-            if not batch:
-                yield chosen.end_past()
-                return
-            yield chosen.feed(batch)
-            if chosen.done:
+                batch = await reader.batch(_patience(chosen, options, limits))
+            if batch is None and not options.follow:
+                raise ProviderError(f"the provider gave no further line of this log for {limits.silence:g} s")
+            for piece in chosen.feed(batch) if batch else chosen.end_past():
+                yield piece
+            if chosen.done or batch == []:
                 return
             batch = None
     except Exception as error:
-        yield chosen.end_past()
+        for piece in chosen.end_past():
+            yield piece
         if isinstance(error, ProviderError):
             yield f"{error}\n".encode()
         else:
@@ -162,6 +163,9 @@ async def _body(
             yield b"Internal Error: the log could not be read to its end; the node's log says why.\n"
         raise ResponseBroken from None
     finally:
+        if chosen.shortened:
+            log.warning("a tail was too large to be held: its oldest lines were left out", extra={"pod": str(key)})
+        chosen.close()
         try:
             await reader.aclose()
         finally:
@@ -169,6 +173,8 @@ async def _body(
 
 
 def _patience(chosen: LogFilter, options: ContainerLogOptions, limits: LogLimits) -> float | None:
-    if not (chosen.in_past and options.follow):
+    if not options.follow:
+        return limits.silence
+    if not chosen.in_past:
         return None
     return limits.settle if chosen.seen else limits.settle_empty

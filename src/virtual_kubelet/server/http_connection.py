@@ -111,6 +111,13 @@ class HttpConnection(asyncio.Protocol):
             else:
                 self._advance()
 
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether nothing but its client holds it up, and cutting it costs that client no more than another try."""
+        if self._successor is not None:
+            return False
+        return self._task is None or (self._drain_waiter is not None and not self._streaming)
+
     def close_if_idle(self) -> None:
         """Close between requests; a request under way is answered first (the owner is draining)."""
         if self._task is None and self._successor is None:
@@ -158,7 +165,8 @@ class HttpConnection(asyncio.Protocol):
             if event.http_version not in (b"1.0", b"1.1"):
                 raise ProtocolError("only HTTP/1.0 and HTTP/1.1 are spoken here", status=505)
             # h11 limits only what is incomplete.
-            if len(event.target) + sum(len(k) + len(v) + 4 for k, v in event.headers) > self._limits.max_header_bytes:
+            size = len(event.target) + sum(len(k) + len(v) + 4 for k, v in event.headers)
+            if size > self._limits.max_header_bytes or len(event.headers) > self._limits.max_header_fields:
                 raise ProtocolError("the request's headers are too large", status=431)
             request = Request(
                 event.method.decode("ascii"),

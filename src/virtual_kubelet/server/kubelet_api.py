@@ -30,7 +30,7 @@ from virtual_kubelet.server.authorization import AuthorizationError, Authorizer,
 from virtual_kubelet.server.connection import HttpServer, Request, Response, ServerLimits, text_response
 from virtual_kubelet.server.container_logs import LogLimits, choose_instance, has_container, send_lines
 from virtual_kubelet.server.health import HealthCheck, healthz
-from virtual_kubelet.server.log_options import parse_log_query
+from virtual_kubelet.server.log_options import TailBudget, parse_log_query
 from virtual_kubelet.server.pod_lists import bound_pods, running_pods
 from virtual_kubelet.server.routes import Match, find_route, method_label, not_found
 from virtual_kubelet.server.stream_requests import check_stream_request
@@ -95,6 +95,7 @@ class KubeletServer:
         self._authorizer = authorizer
         self._log_limits = log_limits or LogLimits()
         self._log_streams = 0
+        self._tails = TailBudget(self._log_limits.all_tails_bytes)
         self._health_checks = health_checks
         self._newest_status = newest_status
         self._provider_timeout = provider_timeout
@@ -248,6 +249,7 @@ class KubeletServer:
                     self._log_limits,
                     key=key,
                     started_ns=(now - _EPOCH) // timedelta(microseconds=1) * 1000,
+                    tails=self._tails,
                     on_end=self._end_log_stream,
                 )
         except NotFoundError as error:

@@ -13,8 +13,11 @@ class ServerLimits:
 
     Attributes:
         max_connections: open connections, those still in their TLS handshake included. One more takes the place of the
-            one idle for longest; if none is idle it is closed unanswered. An idle TLS connection costs about 0.3 MB.
+            one idle for longest, or else of the oldest that waits for its client alone (a handshake, a request that
+            trickles in, a short answer that is not taken); if each is being served it is closed unanswered. An idle TLS
+            connection costs about 0.3 MB.
         max_header_bytes: request line and headers; more is answered 431. ``kubectl exec`` has its command in there.
+        max_header_fields: header fields of a request; more is answered 431. Small ones take fifty times their bytes.
         max_body_bytes: request body, unless the handler says otherwise; more is answered 413. The API server's limit.
         header_timeout: for the TLS handshake, and from the first byte of a request to the end of its headers; 408.
         body_timeout: for the whole request body; 408.
@@ -30,6 +33,7 @@ class ServerLimits:
 
     max_connections: int = 512
     max_header_bytes: int = 128 * 1024
+    max_header_fields: int = 256
     max_body_bytes: int = 3 * 1024 * 1024
     header_timeout: float = 30.0
     body_timeout: float = 60.0

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from virtual_kubelet.contracts.logs import LogLine
+from virtual_kubelet.server.log_options import held_bytes
 from virtual_kubelet.server.streaming_body import close_iterator
 
 __all__ = ["LineReader"]
@@ -20,12 +21,12 @@ class LineReader:
     """
 
     def __init__(
-        self, lines: AsyncIterator[LogLine], *, ahead_bytes: int = 64 * 1024, close_timeout: float = 5.0
+        self, lines: AsyncIterator[LogLine], *, ahead_bytes: int = 128 * 1024, close_timeout: float = 5.0
     ) -> None:
         """
         Args:
             lines: the source.
-            ahead_bytes: how much is read ahead of the consumer; then the source waits.
+            ahead_bytes: how much is read ahead of the consumer, as ``held_bytes`` counts; then the source waits.
             close_timeout: seconds that the source has for its clean-up.
         """
         self._lines: AsyncIterator[Any] = lines  # of a provider: what it yields is looked at
@@ -38,15 +39,20 @@ class LineReader:
         self._taken = asyncio.Event()
         self._task = asyncio.create_task(self._read())
 
-    async def batch(self, timeout: float | None = None) -> list[LogLine]:
-        """All lines that are there, at least one; empty at the end of the log.
+    async def batch(self, timeout: float | None = None) -> list[LogLine] | None:
+        """All lines that are there, at least one; empty at the end of the log; None if there is none yet.
 
-        Raises ``TimeoutError`` when there is none for ``timeout`` seconds (no line is lost by that), and what the
-        source raised, after its lines.
+        Args:
+            timeout: how long to wait for a line, seconds; None: for ever. No line is lost by it.
+
+        Raises what the source raised, after its lines.
         """
         if not self._filled.is_set():
-            async with asyncio.timeout(timeout):
-                await self._filled.wait()
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._filled.wait()
+            except TimeoutError:
+                return None
         batch, self._buffer = self._buffer, []
         self._size = 0
         self._taken.set()
@@ -70,7 +76,7 @@ class LineReader:
                     if not isinstance(line, LogLine) or not isinstance(line.data, bytes):
                         raise TypeError(f"the provider gave a {type(line).__name__} for a LogLine of bytes")
                     self._buffer.append(line)
-                    self._size += len(line.data) + 1
+                    self._size += held_bytes(line)
                     self._filled.set()
                     if self._size > self._ahead_bytes:
                         self._taken.clear()

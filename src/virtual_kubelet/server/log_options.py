@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -13,12 +13,16 @@ from virtual_kubelet.errors import ProtocolError
 from virtual_kubelet.objects.times import parse_time
 from virtual_kubelet.server.http_messages import QueryParameters
 
-__all__ = ["LogFilter", "format_log_time", "parse_log_query"]
+__all__ = ["LogFilter", "TailBudget", "format_log_time", "held_bytes", "parse_log_query"]
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}\Z")
 _GREATEST: Final = 2**63 - 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _STREAMS: Final = ("All", "Stdout", "Stderr")
+#: A tuple, an integer, the head of a bytes object and a place in a queue.
+_LINE_OVERHEAD: Final = 136
+#: Lines are joined up to so many bytes: a large tail does not need its memory twice.
+_PIECE: Final = 64 * 1024
 
 
 def parse_log_query(query: QueryParameters, now: datetime) -> ContainerLogOptions:
@@ -93,6 +97,26 @@ def format_log_time(time_ns: int) -> bytes:
     return b"%s.%09dZ" % ((_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S").encode(), nanoseconds)
 
 
+def held_bytes(line: LogLine) -> int:
+    """What a line costs as long as it is kept: a log of empty lines fills memory, too."""
+    return len(line.data) + _LINE_OVERHEAD
+
+
+class TailBudget:
+    """What the tails of all streams together may hold.
+
+    Attributes:
+        limit: bytes, as ``held_bytes`` counts.
+        held: at this moment.
+    """
+
+    __slots__ = ("held", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+
+
 class LogFilter:
     """Turns lines into the bytes that a caller gets: ``since``, the tail, timestamps, and the limit to the byte.
 
@@ -101,19 +125,34 @@ class LogFilter:
 
     A tail needs to know where the past ends. Without ``follow`` that is the end of the log. With it, a line written
     since the request came (``started_ns``) ends it, and so does whoever feeds this, by ``end_past`` when the log has
-    been silent for a while.
+    been silent for a while. ``feed`` and ``end_past`` give pieces, which must all be taken; ``close`` must be called.
 
     Attributes:
         in_past: lines are held back for the tail.
         seen: at least one line has been fed.
         done: the limit is reached; nothing more will come.
+        shortened: lines of the tail were left out, because it was too large to be held.
     """
 
-    def __init__(self, options: ContainerLogOptions, *, started_ns: int, tail_bytes: int = 64 * 1024 * 1024) -> None:
-        """``tail_bytes`` is the most that a tail may hold in memory: of a larger one the oldest lines are left out."""
+    def __init__(
+        self,
+        options: ContainerLogOptions,
+        *,
+        started_ns: int,
+        tail_bytes: int = 32 * 1024 * 1024,
+        budget: TailBudget | None = None,
+    ) -> None:
+        """
+        Args:
+            options: what the caller wants.
+            started_ns: when the request came.
+            tail_bytes: most that the tail may hold in memory: of a larger one the oldest lines are left out.
+            budget: shared with other streams; what does not fit is left out, too.
+        """
         self.in_past = options.tail_lines is not None
         self.seen = False
         self.done = False
+        self.shortened = False
         self._since_ns = 0 if options.since is None else _nanoseconds(options.since)
         self._tail_lines = options.tail_lines or 0
         self._tail_bytes = tail_bytes
@@ -121,13 +160,26 @@ class LogFilter:
         self._held = 0
         self._held_ends = 0  # a long line comes in parts, of which the last has the newline
         self._mid_line = False  # whether what was written last ended amid a line
+        self._budget = budget or TailBudget(tail_bytes)
         self._started_ns = started_ns if options.follow else 0
         self._timestamps = options.timestamps
         self._remaining = options.limit_bytes
 
-    def feed(self, lines: Iterable[LogLine]) -> bytes:
+    def feed(self, lines: Iterable[LogLine]) -> Iterator[bytes]:
         """What these lines give now."""
-        chosen: list[LogLine] = []
+        return self._write(self._choose(lines))
+
+    def end_past(self) -> Iterator[bytes]:
+        """The past has been read, or the log has ended: the tail."""
+        return self._write(self._release())
+
+    def close(self) -> None:
+        """Give up the tail, if there is one."""
+        self._budget.held -= self._held
+        self._held = 0
+        self._tail.clear()
+
+    def _choose(self, lines: Iterable[LogLine]) -> Iterator[LogLine]:
         for line in lines:
             self.seen = True
             if 0 < line.time_ns < self._since_ns:
@@ -136,43 +188,55 @@ class LogFilter:
                 if not self._started_ns or line.time_ns < self._started_ns:
                     self._hold(line)
                     continue
-                chosen.extend(self._release())
-            chosen.append(line)
-        return self._write(chosen)
-
-    def end_past(self) -> bytes:
-        """The past has been read, or the log has ended: the tail."""
-        return self._write(self._release())
+                yield from self._release()
+            yield line
 
     def _hold(self, line: LogLine) -> None:
         if not line.data:
             return
         ends = line.data.endswith(b"\n")
         self._tail.append(line)
-        self._held += len(line.data)
+        self._count(held_bytes(line))
         self._held_ends += ends
-        while self._tail and (self._held_ends + (not ends) > self._tail_lines or self._held > self._tail_bytes):
-            dropped = self._tail.popleft().data
-            self._held -= len(dropped)
-            self._held_ends -= dropped.endswith(b"\n")
+        while self._tail:
+            too_many = self._held_ends + (not ends) > self._tail_lines
+            if not too_many and self._held <= self._tail_bytes and self._budget.held <= self._budget.limit:
+                return
+            self.shortened = self.shortened or not too_many
+            dropped = self._tail.popleft()
+            self._count(-held_bytes(dropped))
+            self._held_ends -= dropped.data.endswith(b"\n")
 
-    def _release(self) -> list[LogLine]:
+    def _count(self, size: int) -> None:
+        self._held += size
+        self._budget.held += size
+
+    def _release(self) -> Iterator[LogLine]:
         self.in_past = False
-        held = list(self._tail)
-        self._tail.clear()
-        return held
+        while self._tail:
+            line = self._tail.popleft()
+            self._count(-held_bytes(line))
+            yield line
 
-    def _write(self, lines: list[LogLine]) -> bytes:
-        if self._timestamps:
-            parts = [self._stamped(line) for line in lines]
-        else:
-            parts = [line.data for line in lines]
-        text = b"".join(parts)
-        if self._remaining is not None:
-            text = text[: self._remaining]
-            self._remaining -= len(text)
-            self.done = self._remaining == 0
-        return text
+    def _write(self, lines: Iterable[LogLine]) -> Iterator[bytes]:
+        parts: list[bytes] = []
+        size = 0
+        for line in lines:
+            part = self._stamped(line) if self._timestamps else line.data
+            if self._remaining is not None:
+                part = part[: self._remaining]
+                self._remaining -= len(part)
+                self.done = self._remaining == 0
+            parts.append(part)
+            size += len(part)
+            if self.done:
+                break
+            if size >= _PIECE:
+                yield b"".join(parts)
+                parts.clear()
+                size = 0
+        if size:
+            yield b"".join(parts)
 
     def _stamped(self, line: LogLine) -> bytes:
         begins, self._mid_line = not self._mid_line, not line.data.endswith(b"\n")

@@ -53,6 +53,12 @@ class Metrics:
         self.pod_queue_depth = Gauge(
             "virtual_kubelet_pod_queue_depth", "Pods that wait for a worker.", registry=registry
         )
+        self.pod_queue_seconds = Histogram(
+            "virtual_kubelet_pod_queue_duration_seconds",
+            "Time that pods waited for a worker.",
+            registry=registry,
+            buckets=_SECONDS,
+        )
         self.pods_syncing = Gauge("virtual_kubelet_pods_syncing", "Pods that a worker is busy with.", registry=registry)
         self.pods = Gauge("virtual_kubelet_pods", "Pods bound to this node.", registry=registry)
         self.status_writes = Counter(
