@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import aiohttp
 import pytest
 
 from tests.contract.api_servers import ApiServer
-from tests.contract.commands import NodeProcess, running_node
+from tests.contract.commands import Kubectl, NodeProcess, running_node
 from tests.contract.scenarios import eventually, pod_on
 from virtual_kubelet.kube.client import ApiClient
 from virtual_kubelet.kube.resources import PODS, TOKEN_REQUESTS
@@ -97,6 +98,50 @@ async def test_a_token_without_rights_is_forbidden(stranger: Caller, admin: ApiC
     assert answer.status.token not in text
 
 
+async def test_each_subresource_is_a_right_of_its_own(
+    api_server: ApiServer,
+    stranger: Caller,
+    admin: ApiClient,
+    namespace: str,
+    node_name: str,
+    kubeconfig_file: WriteKubeconfig,
+) -> None:
+    if api_server.kind == "dev":
+        pytest.skip("the dev cluster has no RBAC")
+    kubectl = Kubectl(kubeconfig_file(api_server.admin_kubeconfig()))
+    role = f"reads-{node_name}"
+    await kubectl("create", "clusterrole", role, "--verb=get", "--resource=nodes/metrics,nodes/pods")
+    try:
+        await kubectl(
+            "create", "clusterrolebinding", role, f"--clusterrole={role}", f"--serviceaccount={namespace}:default"
+        )
+        request = TokenRequest(spec=TokenRequestSpec(audiences=[]))
+        answer = await admin.create(TOKEN_REQUESTS, request, namespace, name="default", subresource="token")
+        assert answer.status is not None
+        stranger.headers = {"Authorization": f"Bearer {answer.status.token}"}
+
+        async def allowed() -> bool:  # RBAC sees its objects a moment later
+            return (await stranger("/metrics"))[0] == 200
+
+        await eventually(allowed, seconds=45)  # a no is kept for half a minute
+        assert (await stranger("/pods"))[0] == 200
+        assert (await stranger("/runningpods/"))[0] == 200
+        for path, method, verb, asked in (
+            ("/pods", "POST", "create", "pods proxy"),
+            ("/healthz", "GET", "get", "healthz proxy"),
+            ("/stats/summary", "GET", "get", "stats"),
+            (f"/containerLogs/{namespace}/p/main", "GET", "get", "proxy"),
+            (f"/exec/{namespace}/p/main?command=id&output=1", "GET", "create", "proxy"),
+        ):
+            status, text = await stranger(path, method)
+            user = f"system:serviceaccount:{namespace}:default"
+            words = f"Forbidden (user={user}, verb={verb}, resource=nodes, subresource(s)=[{asked}])\n"
+            assert (status, text) == (403, words)
+    finally:
+        await kubectl("delete", "clusterrolebinding", role, "--ignore-not-found")
+        await kubectl("delete", "clusterrole", role)
+
+
 async def test_an_administrators_certificate_opens_all(
     administrator: Caller, admin: ApiClient, node_name: str, namespace: str
 ) -> None:
@@ -115,6 +160,19 @@ async def test_an_administrators_certificate_opens_all(
     status, text = await administrator("/metrics")
     assert status == 200
     assert "virtual_kubelet_pods 1.0" in text
+    for counted in (
+        "pod_queue_duration_seconds_count",
+        'pod_sync_duration_seconds_count{result="ok"}',
+        'provider_call_duration_seconds_count{call="create_pod",result="ok"}',
+        'api_requests_total{code="200",resource="pods",verb="patch"}',
+        'api_request_duration_seconds_count{resource="pods",verb="patch"}',
+        'http_requests_total{code="200",method="GET",path="pods"}',
+        "lease_renewals_total",
+        "node_status_updates_total",
+        "ping_duration_seconds_count",
+    ):
+        assert re.search(rf"^virtual_kubelet_{re.escape(counted)}\S* [1-9]", text, re.MULTILINE), counted
+    assert "# TYPE virtual_kubelet_watch_restarts_total counter" in text
     assert (await administrator(f"/containerLogs/{namespace}/p/main"))[0] == 200
     status, text = await administrator(f"/containerLogs/{namespace}/p/other")
     assert (status, text) == (404, 'container "other" not found in pod "p"')
