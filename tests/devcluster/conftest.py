@@ -1,4 +1,4 @@
-"""One dev cluster of a test's own, without a scheduler, and its administrator's client."""
+"""A dev cluster of a test's own, without a scheduler, and its administrator's client; or controllers alone, in virtual time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.devcluster.clients import Api
+from tests.devcluster.control_plane import ControlPlane
 from virtual_kubelet.devcluster import DevCluster
 
 
@@ -21,3 +22,9 @@ async def cluster() -> AsyncIterator[DevCluster]:
 async def api(cluster: DevCluster) -> AsyncIterator[Api]:
     async with await Api.of(cluster) as client:
         yield client
+
+
+@pytest.fixture
+def plane() -> ControlPlane:
+    """State and controllers in virtual time; they run inside ``async with plane.running()``."""
+    return ControlPlane()

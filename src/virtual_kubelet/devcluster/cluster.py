@@ -24,10 +24,11 @@ from virtual_kubelet.devcluster.expiry import Expiry
 from virtual_kubelet.devcluster.faults import Fault, FaultKind, Faults
 from virtual_kubelet.devcluster.garbage_collector import GarbageCollector
 from virtual_kubelet.devcluster.namespace_controller import NamespaceController
-from virtual_kubelet.devcluster.node_controller import NodeTaintController
+from virtual_kubelet.devcluster.node_lifecycle import GRACE_PERIOD, STARTUP_GRACE_PERIOD, NodeLifecycleController
 from virtual_kubelet.devcluster.node_proxy import NodeProxy
 from virtual_kubelet.devcluster.node_restriction import NodeRestriction
 from virtual_kubelet.devcluster.openapi import OpenApi
+from virtual_kubelet.devcluster.pod_gc import QUARANTINE, PodGarbageCollector
 from virtual_kubelet.devcluster.pod_index import PodIndex
 from virtual_kubelet.devcluster.reading import Reader
 from virtual_kubelet.devcluster.request_info import ResourceTable
@@ -35,6 +36,7 @@ from virtual_kubelet.devcluster.reviews import Reviews
 from virtual_kubelet.devcluster.scheduler import Scheduler
 from virtual_kubelet.devcluster.service_account_controller import ServiceAccountController
 from virtual_kubelet.devcluster.subresources import Subresources
+from virtual_kubelet.devcluster.taint_eviction import TaintEvictionController
 from virtual_kubelet.devcluster.tokens import ServiceAccountTokens
 from virtual_kubelet.devcluster.users import MASTERS, NODES
 from virtual_kubelet.devcluster.writing import Writer
@@ -67,6 +69,9 @@ class DevCluster:
         bookmark_interval: float = 60.0,
         watch_buffer_bytes: int = 16 * 1024 * 1024,
         node_timeout: float = 10.0,
+        node_monitor_grace_period: float = GRACE_PERIOD,
+        node_startup_grace_period: float = STARTUP_GRACE_PERIOD,
+        pod_gc_quarantine: float = QUARANTINE,
         limits: ServerLimits = LIMITS,
         clock: Clock | None = None,
     ) -> None:
@@ -80,6 +85,9 @@ class DevCluster:
             bookmark_interval: seconds between bookmarks of watches that want them.
             watch_buffer_bytes: held for a watcher that reads too slowly; then its watch ends.
             node_timeout: seconds for a node's HTTPS port to begin its answer.
+            node_monitor_grace_period: seconds without a sign of life until a node is Unknown.
+            node_startup_grace_period: the same for a node that has never said anything.
+            pod_gc_quarantine: seconds that a node is missing until its pods are removed.
             limits: of the HTTP server.
             clock: time in objects; certificates go by the machine's.
         """
@@ -92,6 +100,9 @@ class DevCluster:
         self._bookmark_interval = bookmark_interval
         self._watch_buffer_bytes = watch_buffer_bytes
         self._node_timeout = node_timeout
+        self._grace_period = node_monitor_grace_period
+        self._startup_grace_period = node_startup_grace_period
+        self._quarantine = pod_gc_quarantine
         self._history = history
         self._authority = CertificateAuthority()
         self._state: ClusterState | None = None
@@ -165,7 +176,11 @@ class DevCluster:
             ServiceAccountController(state, self.ca_pem.decode()),
             NamespaceController(state),
             GarbageCollector(state),
-            NodeTaintController(state),
+            NodeLifecycleController(
+                state, pods, grace_period=self._grace_period, startup_grace_period=self._startup_grace_period
+            ),
+            TaintEvictionController(state, pods),
+            PodGarbageCollector(state, pods, quarantine=self._quarantine),
             Expiry(state),
         ]
         if self._with_scheduler:

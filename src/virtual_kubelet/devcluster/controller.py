@@ -24,11 +24,27 @@ class Controller(Generic[K]):
     def __init__(self) -> None:
         self._pending: dict[K, None] = {}
         self._wake = asyncio.Event()
+        self._timers: dict[K, asyncio.TimerHandle] = {}
 
     def enqueue(self, key: K) -> None:
         """Look at ``key`` soon."""
         self._pending[key] = None
         self._wake.set()
+
+    def enqueue_after(self, key: K, seconds: float) -> None:
+        """Look at ``key`` in so many seconds, instead of when that was last asked for."""
+        self.forget(key)
+        self._timers[key] = asyncio.get_running_loop().call_later(seconds, self._due, key)
+
+    def forget(self, key: K) -> None:
+        """Not later, after all."""
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _due(self, key: K) -> None:
+        self._timers.pop(key, None)
+        self.enqueue(key)
 
     def reconcile(self, key: K) -> None:
         """Make what follows from ``key`` true. Synchronous: one transaction."""
@@ -36,11 +52,15 @@ class Controller(Generic[K]):
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            keys, self._pending = list(self._pending), {}
-            for count, key in enumerate(keys, 1):
-                self.reconcile(key)
-                if count % _BATCH == 0:
-                    await asyncio.sleep(0)
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                keys, self._pending = list(self._pending), {}
+                for count, key in enumerate(keys, 1):
+                    self.reconcile(key)
+                    if count % _BATCH == 0:
+                        await asyncio.sleep(0)
+        finally:
+            for timer in self._timers.values():
+                timer.cancel()

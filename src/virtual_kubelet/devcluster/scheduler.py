@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from virtual_kubelet.devcluster.cluster_state import ClusterState
 from virtual_kubelet.devcluster.controller import Controller
 from virtual_kubelet.devcluster.event_log import EventLog
-from virtual_kubelet.devcluster.node_controller import is_ready
 from virtual_kubelet.devcluster.scheduling import (
+    NOTHING,
     Candidate,
+    HostPort,
     NodeView,
+    Refusal,
     Resources,
+    host_ports,
     node_view,
     pod_requests,
-    refusals,
+    preference,
+    refusal,
     unschedulable_message,
 )
 from virtual_kubelet.devcluster.storage import Change, Key, StoredObject
@@ -25,11 +29,19 @@ __all__ = ["Scheduler"]
 
 NAME: Final = "default-scheduler"
 _ENDED: Final = ("Succeeded", "Failed")
-_NOTHING: Final = Resources(0, 0, 0)
+
+
+class _Taken(NamedTuple):
+    """What a bound pod takes of its node; ``generation`` is of the spec that says so."""
+
+    node: str
+    generation: int
+    resources: Resources
+    ports: list[HostPort]
 
 
 class Scheduler(Controller[Key]):
-    """Keys are pods. A pod that does not fit is looked at again when a node or another pod makes room."""
+    """Keys are pods. A pod that does not fit is looked at again when it changes, or a node or another pod makes room."""
 
     def __init__(self, state: ClusterState) -> None:
         super().__init__()
@@ -37,9 +49,11 @@ class Scheduler(Controller[Key]):
         self._events = EventLog(state, NAME)
         self._nodes: dict[str, NodeView] = {}
         self._used: dict[str, Resources] = {}
-        #: What each bound pod takes, by its UID: (node, resources).
-        self._taken: dict[str, tuple[str, Resources]] = {}
-        self._waiting: dict[Key, None] = {}
+        self._ports: dict[str, list[HostPort]] = {}
+        #: By the pod's UID.
+        self._taken: dict[str, _Taken] = {}
+        #: Pods that did not fit, with the generation that was looked at.
+        self._waiting: dict[Key, int] = {}
         state.nodes.objects.listen(self._on_node)
         state.pods.objects.listen(self._on_pod)
 
@@ -49,31 +63,42 @@ class Scheduler(Controller[Key]):
             self._nodes.pop(name, None)
             self._retry()
             return
-        node = change.after.decode()
-        view = node_view(node, ready=is_ready(node))
+        view = node_view(change.after.decode())
         if self._nodes.get(name) != view:
             self._nodes[name] = view
             self._retry()
 
     def _on_pod(self, change: Change) -> None:
-        after = change.after
-        uid = change.last.uid
+        after, key, uid = change.after, change.last.key, change.last.uid
         node = after.fields["spec.nodeName"] if after is not None else ""
-        counts = bool(node) and after is not None and after.fields["status.phase"] not in _ENDED
-        if counts and uid not in self._taken:
-            assert after is not None
-            taken = pod_requests(after.decode()["spec"])
-            self._taken[uid] = (node, taken)
-            self._used[node] = self._used.get(node, _NOTHING).plus(taken)
-        elif not counts and uid in self._taken:
-            of, taken = self._taken.pop(uid)
-            self._used[of] = self._used[of].minus(taken)
+        if node and after is not None and after.fields["status.phase"] not in _ENDED:
+            known = self._taken.get(uid)
+            if known is None or known.generation != after.generation:
+                self._give_back(uid)
+                self._take(uid, node, after)
+        elif uid in self._taken:
+            self._give_back(uid)
             self._retry()
-        key = change.last.key
         if after is None or node:
             self._waiting.pop(key, None)
-        elif after.fields["spec.schedulerName"] == NAME and key not in self._waiting:
+        elif after.fields["spec.schedulerName"] == NAME and self._waiting.get(key) != after.generation:
+            self._waiting.pop(key, None)
             self.enqueue(key)
+
+    def _take(self, uid: str, node: str, pod: StoredObject) -> None:
+        spec = pod.decode()["spec"]
+        taken = self._taken[uid] = _Taken(node, pod.generation, pod_requests(spec), host_ports(spec))
+        self._used[node] = self._used.get(node, NOTHING).plus(taken.resources)
+        if taken.ports:
+            self._ports.setdefault(node, []).extend(taken.ports)
+
+    def _give_back(self, uid: str) -> None:
+        taken = self._taken.pop(uid, None)
+        if taken is None:
+            return
+        self._used[taken.node] = self._used[taken.node].minus(taken.resources)
+        for port in taken.ports:
+            self._ports[taken.node].remove(port)
 
     def _retry(self) -> None:
         for key in self._waiting:
@@ -92,31 +117,39 @@ class Scheduler(Controller[Key]):
             or spec.get("schedulingGates")
         ):
             return
-        requests = pod_requests(spec)
-        best: Candidate | None = None
-        reasons: list[list[str]] = []
-        for view in self._nodes.values():
-            candidate = Candidate(view, self._used.get(view.name, _NOTHING))
-            found = refusals(spec, requests, candidate)
-            if found:
-                reasons.append(found)
-            elif best is None or (candidate.used.pods, view.name) < (best.used.pods, best.node.name):
-                best = candidate
+        best, refusals = self._choose(spec)
         if best is None:
-            self._give_up(stored, pod, unschedulable_message(reasons))
+            message = unschedulable_message(refusals, may_preempt=spec.get("preemptionPolicy") != "Never")
+            self._give_up(stored, pod, message)
             return
-        bind(self._state, stored, best.node.name)
-        message = f"Successfully assigned {key[0]}/{key[1]} to {best.node.name}"
+        bind(self._state, stored, best)
+        message = f"Successfully assigned {key[0]}/{key[1]} to {best}"
         self._events.record(stored, "Normal", "Scheduled", "Binding", message)
+
+    def _choose(self, spec: dict[str, Any]) -> tuple[str | None, list[Refusal]]:
+        """The best node, or why none will do."""
+        requests, ports = pod_requests(spec), host_ports(spec)
+        best: tuple[int, int, int, str] | None = None
+        refusals: list[Refusal] = []
+        for view in self._nodes.values():
+            candidate = Candidate(view, self._used.get(view.name, NOTHING), self._ports.get(view.name, ()))
+            refused = refusal(spec, requests, ports, candidate)
+            if refused is not None:
+                refusals.append(refused)
+                continue
+            rank = preference(spec, candidate)
+            best = rank if best is None else min(best, rank)
+        return (best[-1] if best is not None else None), refusals
 
     def _give_up(self, stored: StoredObject, pod: dict[str, Any], message: str) -> None:
         # Before the write: it must not look like a change worth another try.
-        self._waiting[stored.key] = None
+        self._waiting[stored.key] = stored.generation
         conditions = pod["status"].get("conditions") or ()
         if any(c["type"] == "PodScheduled" and c.get("message") == message for c in conditions):
             return
         condition = {
             "type": "PodScheduled",
+            "observedGeneration": stored.generation,
             "status": "False",
             "lastProbeTime": None,
             "lastTransitionTime": format_time(self._state.clock.now()),

@@ -42,19 +42,21 @@ class StoredObject:
     Attributes:
         key: namespace and name.
         uid: ``metadata.uid``.
+        generation: ``metadata.generation``; 0 where there is none.
         revision: ``metadata.resourceVersion`` as a number.
         raw: its JSON, without ``kind`` and ``apiVersion``.
         labels: ``metadata.labels``.
         fields: what field selectors may ask for, beyond name and namespace.
     """
 
-    __slots__ = ("fields", "key", "labels", "raw", "revision", "uid")
+    __slots__ = ("fields", "generation", "key", "labels", "raw", "revision", "uid")
 
     def __init__(self, obj: dict[str, Any], revision: int, fields: Mapping[str, str]) -> None:
         metadata = obj["metadata"]
         metadata["resourceVersion"] = str(revision)
         self.key: Key = (metadata.get("namespace", ""), metadata["name"])
         self.uid: str = metadata.get("uid", "")
+        self.generation: int = metadata.get("generation", 0)
         self.revision = revision
         self.labels: Mapping[str, str] = metadata.get("labels") or _NOTHING
         self.fields = fields
