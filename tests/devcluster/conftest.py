@@ -1,4 +1,4 @@
-"""A dev cluster of a test's own, without a scheduler, and its administrator's client; or controllers alone, in virtual time."""
+"""A dev cluster of a test's own, without a scheduler, and its administrator's client; controllers in virtual time."""
 
 from __future__ import annotations
 
