@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Final, cast
 
 import h11
@@ -32,6 +33,8 @@ log = get_logger(__name__)
 
 _NO_BODY: Final = frozenset({204, 304})
 _INTERNAL_ERROR: Final = "Internal Error: the server failed to answer this request; its log says why.\n"
+#: Where h11's errors begin to quote.
+_QUOTED: Final = re.compile(r""":? (?:bytearray\(|b['"])""")
 #: Large bodies go out in slices of this size, so that a slow client does not cost a second copy.
 _SLICE: Final = 256 * 1024
 
@@ -135,7 +138,9 @@ class HttpConnection(asyncio.Protocol):
             try:
                 event = self._http.next_event()
             except h11.RemoteProtocolError as error:
-                self._refuse(ProtocolError(str(error), status=error.error_status_hint))
+                # h11 quotes what it was sent: perhaps half of a token.
+                words = _QUOTED.split(str(error), 1)[0]
+                self._refuse(ProtocolError(words, status=error.error_status_hint))
                 return
             if isinstance(event, h11.Request):
                 if not self._begin(event):
