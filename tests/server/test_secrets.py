@@ -86,7 +86,6 @@ async def test_no_answer_and_no_log_line_shows_what_a_caller_sent(
                 await client.ask(method, target, f"Authorization: Bearer {token}", *headers, body=BODY.encode())
             )
 
-    statuses = []
     for target in ("/pods", "/runningpods/", f"/exec/ns/web/main?command={COMMAND}&output=1", f"/nope?{COMMAND}"):
         for method in ("GET", "POST", "BREW"):
             await ask(method, target)
