@@ -96,7 +96,7 @@ class ApiServer:
     async def _serve(self, request: Request) -> Response:
         path = request.path
         if path in _HEALTH:
-            return Response(200, _TEXT, b"ok")
+            return Response(200, _TEXT, _health(path, request))
         user = self._authenticator.authenticate(request)
         if user is None:
             if path == "/version":
@@ -231,6 +231,12 @@ def apply_to_watch(watcher: Watcher, fault: Fault) -> None:
         watcher.send(fault.body + b"\n")
     else:
         watcher.cut()
+
+
+def _health(path: str, request: Request) -> bytes:
+    if "verbose" not in request.query or path.endswith("/ping"):
+        return b"ok"
+    return f"[+]ping ok\n{path.removeprefix('/')} check passed\n".encode()
 
 
 async def _broken() -> AsyncIterator[bytes]:

@@ -17,8 +17,9 @@ _BEARER: Final = "bearer "
 
 
 @lru_cache(maxsize=4096)
-def _certificate_user(common_name: str, organizations: tuple[str, ...]) -> User:
-    return User(common_name, (*organizations, AUTHENTICATED))
+def _certificate_user(common_name: str, organizations: tuple[str, ...], sha256: str) -> User:
+    extra = {"authentication.kubernetes.io/credential-id": [f"X509SHA256={sha256}"]}
+    return User(common_name, (*organizations, AUTHENTICATED), extra=extra)
 
 
 class Authenticator:
@@ -49,7 +50,7 @@ class Authenticator:
         # Expired certificates pass the handshake, so that they are answered 401, not a broken connection.
         if not peer.common_name or time.time() >= peer.not_after:
             raise unauthorized()
-        return _certificate_user(peer.common_name, peer.organizations)
+        return _certificate_user(peer.common_name, peer.organizations, peer.sha256)
 
     @staticmethod
     def _impersonated(user: User, request: Request) -> User:

@@ -9,12 +9,15 @@ from virtual_kubelet.devcluster.pod_index import PodIndex
 from virtual_kubelet.devcluster.storage import Key
 from virtual_kubelet.devcluster.users import MASTERS, Attributes, Decision, User
 
-__all__ = ["Authorizer", "denial"]
+__all__ = ["VIEWED", "Authorizer", "denial"]
 
 _READ: Final = frozenset({"get", "list", "watch"})
 _PUBLIC_PATHS: Final = ("/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz")
 _SELF_REVIEWS: Final = frozenset({"selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"})
-_VIEWED: Final = frozenset({"pods", "configmaps", "services", "serviceaccounts", "events"})
+#: What a service account may read in its own namespace, of the core group.
+VIEWED: Final = frozenset(
+    ["configmaps", "events", "pods", "pods/log", "pods/status", "serviceaccounts", "services", "services/status"]
+)
 _LEASES: Final = "kube-node-lease"
 _ALLOWED: Final = Decision(True)
 
@@ -38,7 +41,8 @@ class Authorizer:
             return self._node(user.node, attributes)
         namespace, _ = user.service_account
         if namespace and attributes.namespace == namespace and attributes.verb in _READ:
-            return Decision(attributes.resource in _VIEWED and attributes.subresource in ("", "log", "status"))
+            subresource = f"/{attributes.subresource}" if attributes.subresource else ""
+            return Decision(not attributes.group and attributes.resource + subresource in VIEWED)
         return Decision(False)
 
     def _node(self, node: str, a: Attributes) -> Decision:

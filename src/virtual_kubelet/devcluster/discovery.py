@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 from collections.abc import Iterable
 from typing import Any, Final
@@ -56,7 +57,8 @@ class Discovery:
         groups: dict[str, dict[str, list[Resource]]] = {}
         for resource in sorted(resources, key=lambda r: r.plural):
             groups.setdefault(resource.group, {}).setdefault(resource.version, []).append(resource)
-        self._documents: dict[str, bytes] = {"/version": encode(VERSION)}
+        # Indented, as the API server does with this one.
+        self._documents: dict[str, bytes] = {"/version": json.dumps(VERSION, indent=2).encode()}
         self._aggregated: dict[str, tuple[bytes, str]] = {}
         core = groups.pop("", {})
         self._documents["/api"] = encode(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -37,6 +36,7 @@ class EventLog:
         self._state = state
         self._component = component
         self._known: dict[tuple[str, str, str], Key] = {}
+        self._last = 0
 
     def record(self, pod: StoredObject, event_type: str, reason: str, action: str, message: str) -> None:
         """About a pod, in the form of events.k8s.io, as the scheduler writes them: repeated, they become a series."""
@@ -72,6 +72,11 @@ class EventLog:
         }
         self._write(about, event_type, reason, message, written, count)
 
+    def _stamp(self) -> int:
+        """Nanoseconds, as client-go puts them into the names of events; never the same twice."""
+        self._last = max(self._last + 1, int(self._state.clock.now().timestamp() * 1_000_000) * 1000)
+        return self._last
+
     def _write(
         self,
         about: dict[str, Any],
@@ -87,7 +92,7 @@ class EventLog:
             self._state.events.change(known, count)
             return
         namespace = about.get("namespace", "default")
-        name = f"{about['name']}.{uuid.uuid4().hex[:16]}"
+        name = f"{about['name']}.{self._stamp():x}"
         event = {
             "metadata": {"name": name, "namespace": namespace},
             "involvedObject": about,

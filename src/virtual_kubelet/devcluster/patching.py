@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from virtual_kubelet.devcluster.go_json import json_problem
+from virtual_kubelet.devcluster.schema import json_type
 from virtual_kubelet.devcluster.statuses import StatusError, bad_request, unsupported_media_type
 from virtual_kubelet.objects.patches import PatchError, apply_json_patch, apply_merge_patch
 from virtual_kubelet.objects.strategic_merge import apply_strategic_merge_patch
@@ -39,9 +40,9 @@ def apply_patch(body: bytes, content_type: str, obj: dict[str, Any], kind: str) 
     try:
         patch = _decoder.decode(body)
     except (msgspec.DecodeError, ValueError, UnicodeDecodeError) as error:
-        raise bad_request(f"error decoding patch: {json_problem(body) or error}") from None
+        raise _undecodable(media_type, json_problem(body) or str(error)) from None
     except RecursionError:
-        raise bad_request("error decoding patch: exceeded max depth") from None
+        raise _undecodable(media_type, "exceeded max depth") from None
     try:
         result = _apply(media_type, patch, obj, kind)
     except PatchError as error:
@@ -58,15 +59,21 @@ def apply_patch(body: bytes, content_type: str, obj: dict[str, Any], kind: str) 
 def _apply(media_type: str, patch: Any, obj: dict[str, Any], kind: str) -> Any:
     if media_type == _JSON:
         if not isinstance(patch, list):
-            raise bad_request(
-                "error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch"
-            )
+            raise _undecodable(media_type, _mismatch(patch, "[]handlers.jsonPatchOp"))
         return apply_json_patch(obj, patch)
     if not isinstance(patch, dict):
-        raise bad_request("error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}")
+        raise _undecodable(media_type, _mismatch(patch, "map[string]interface {}"))
     if media_type == _MERGE:
         return apply_merge_patch(obj, patch)
     return apply_strategic_merge_patch(obj, patch, kind)
+
+
+def _undecodable(media_type: str, problem: str) -> StatusError:
+    return bad_request(problem if media_type == _STRATEGIC else f"error decoding patch: {problem}")
+
+
+def _mismatch(value: Any, go_type: str) -> str:
+    return f"json: cannot unmarshal {json_type(value)} into Go value of type {go_type}"
 
 
 def _rejected(code: int, reason: str) -> StatusError:

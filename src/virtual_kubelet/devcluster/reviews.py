@@ -9,7 +9,8 @@ from virtual_kubelet.devcluster.call import Call
 from virtual_kubelet.devcluster.cluster_state import ClusterState
 from virtual_kubelet.devcluster.decoding import check_media_type, decode_object
 from virtual_kubelet.devcluster.rendering import encode
-from virtual_kubelet.devcluster.statuses import field_invalid, invalid
+from virtual_kubelet.devcluster.rules import rules_status
+from virtual_kubelet.devcluster.statuses import bad_request, field_invalid, invalid
 from virtual_kubelet.devcluster.tokens import AUDIENCE, ServiceAccountTokens
 from virtual_kubelet.devcluster.users import Attributes, User
 from virtual_kubelet.objects.times import format_time
@@ -36,6 +37,11 @@ class Reviews:
         if resource.kind == "SelfSubjectReview":
             created = {"creationTimestamp": format_time(self._state.clock.now())}
             content = {"metadata": {**content["metadata"], **created}, "status": {"userInfo": call.user.to_object()}}
+        elif resource.kind == "SelfSubjectRulesReview":
+            namespace = content["spec"].get("namespace", "")
+            if not namespace:
+                raise bad_request("no namespace on request")
+            content["status"] = rules_status(call.user, namespace)
         elif resource.kind == "TokenReview":
             content["status"] = self._token(content["spec"])
         else:

@@ -20,7 +20,7 @@ from virtual_kubelet.devcluster.protobuf import ProtobufDecoder
 from virtual_kubelet.objects.quantity import Quantity
 from virtual_kubelet.objects.times import format_micro_time, format_time, parse_time
 
-__all__ = ["Schemas", "WrongType", "load_openapi"]
+__all__ = ["Schemas", "WrongType", "json_type", "load_openapi"]
 
 #: Where in an object: (where the parent is, key or index); None is the object itself.
 Path: TypeAlias = "tuple[Path, str | int] | None"
@@ -291,7 +291,8 @@ def _go_package(schema_name: str) -> str:
     return schema_name.split(".")[-2]
 
 
-def _kind_of(value: Any) -> str:
+def json_type(value: Any) -> str:
+    """As Go's errors call a value's type."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, (int, float)):
@@ -305,7 +306,7 @@ def _kind_of(value: Any) -> str:
 
 def _mismatch(value: Any, owner: str, path: Path, go_type: str) -> WrongType:
     return WrongType(
-        f"json: cannot unmarshal {_kind_of(value)} into Go struct field {_go_path(owner, path)} of type {go_type}"
+        f"json: cannot unmarshal {json_type(value)} into Go struct field {_go_path(owner, path)} of type {go_type}"
     )
 
 

@@ -113,7 +113,7 @@ class _LabelParser:
         while (token := self._take()) == ",":
             found.append(self._requirement())
         if token:
-            raise bad_request(f"unable to parse requirement: found '{token}', expected: ',' or 'end of string'")
+            raise bad_request(f"found '{token}', expected: ',' or 'end of string'")
         return found
 
     def _requirement(self) -> Requirement:

@@ -74,7 +74,9 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
         transport.set_write_buffer_limits(self._limits.write_buffer_bytes)
-        self._peer = peer_identity(transport.get_extra_info("peercert"))
+        tls = transport.get_extra_info("ssl_object")
+        der = tls.getpeercert(True) if tls is not None else None
+        self._peer = peer_identity(transport.get_extra_info("peercert"), der)
         address = transport.get_extra_info("peername")
         self._remote = f"{address[0]}:{address[1]}" if address else ""
         self._deadline.set(self._limits.header_timeout)

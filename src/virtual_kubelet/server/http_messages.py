@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -44,16 +45,21 @@ class PeerIdentity(NamedTuple):
         organizations: the subject's O values in order; Kubernetes' groups.
         serial: serial number, hexadecimal.
         not_after: end of validity, seconds since the epoch. A connection may outlive it: compare at each request.
+        sha256: fingerprint of the whole certificate, hexadecimal; empty if it was not asked for.
     """
 
     common_name: str
     organizations: tuple[str, ...]
     serial: str
     not_after: float
+    sha256: str = ""
 
 
-def peer_identity(certificate: Mapping[str, Any] | None) -> PeerIdentity | None:
-    """What ``SSLObject.getpeercert()`` says, or None if the client showed no certificate."""
+def peer_identity(certificate: Mapping[str, Any] | None, der: bytes | None = None) -> PeerIdentity | None:
+    """What ``SSLObject.getpeercert()`` says, or None if the client showed no certificate.
+
+    ``der``: the certificate itself (``getpeercert(True)``), for its fingerprint.
+    """
     if not certificate:
         return None
     common_name, organizations = "", []
@@ -68,6 +74,7 @@ def peer_identity(certificate: Mapping[str, Any] | None) -> PeerIdentity | None:
         tuple(organizations),
         certificate.get("serialNumber", ""),
         float(ssl.cert_time_to_seconds(certificate["notAfter"])),
+        hashlib.sha256(der).hexdigest() if der else "",
     )
 
 

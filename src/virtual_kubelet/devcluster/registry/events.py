@@ -64,7 +64,7 @@ class Events(Resource):
     def cells(self, obj: dict[str, Any], now: datetime) -> list[Any]:
         source = obj["source"]
         component = source.get("component", "") or obj.get("reportingComponent", "")
-        host = source.get("host", "")
+        host = source.get("host", "") or obj.get("reportingInstance", "")
         involved = obj["involvedObject"]
         target = involved.get("kind", "").lower()
         if involved.get("name"):

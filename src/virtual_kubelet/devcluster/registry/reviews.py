@@ -50,10 +50,18 @@ class SelfSubjectAccessReviews(_Review):
     singular = "selfsubjectaccessreview"
 
 
+class SelfSubjectRulesReviews(_Review):
+    group = "authorization.k8s.io"
+    kind = "SelfSubjectRulesReview"
+    plural = "selfsubjectrulesreviews"
+    singular = "selfsubjectrulesreview"
+
+
 REVIEWS: Final[tuple[Resource, ...]] = (
     SelfSubjectReviews(),
     TokenReviews(),
     LocalSubjectAccessReviews(),
     SelfSubjectAccessReviews(),
+    SelfSubjectRulesReviews(),
     SubjectAccessReviews(),
 )
