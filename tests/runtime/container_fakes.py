@@ -26,6 +26,10 @@ class LoopClock:
     def now(self) -> datetime:
         return self.start + timedelta(seconds=self.monotonic() - self.begin)
 
+    def jump(self, seconds: float) -> None:
+        """Somebody sets the wall clock."""
+        self.start += timedelta(seconds=seconds)
+
 
 class Runtime:
     """Containers end when a test says so, or on SIGTERM unless ``stubborn``, or on SIGKILL."""
@@ -37,6 +41,9 @@ class Runtime:
         self.signals: list[tuple[str, int]] = []
         self.failures: dict[str, list[Exception]] = {}
         self.stubborn = False
+        self.lost: set[str] = set()  # containers whose start is made but whose answer is lost
+        self.brief: dict[str, int] = {}  # containers that have ended, and said so, before their start is answered
+        self.refusals: list[str] = []  # calls that fail once: signal, remove, list
         self.refused = ""
         self.numbers = itertools.count(1)
         self.exited: Callable[[str, ContainerExit], None] = lambda container_id, ended: None
@@ -56,10 +63,23 @@ class Runtime:
         waiting = self.failures.get(name)
         if waiting:
             raise waiting.pop(0)
+        for instance in self.instances.values():
+            if instance.labels == config.labels:
+                return instance
         self.started.append(name)
         instance = ContainerInstance(f"{name}-{next(self.numbers)}", config.labels, self.clock.now())
         self.instances[instance.id] = instance
+        if name in self.lost:
+            self.lost.remove(name)
+            raise ConnectionError("the answer was lost")
+        if name in self.brief:
+            self.end(name, self.brief.pop(name))
         return instance
+
+    def refuse(self, call: str) -> None:
+        if call in self.refusals:
+            self.refusals.remove(call)
+            raise ConnectionError(f"{call} failed")
 
     def running(self, name: str) -> ContainerInstance:
         return next(i for i in self.instances.values() if i.labels["container"] == name and i.exit is None)
@@ -71,16 +91,22 @@ class Runtime:
         self.exited(instance.id, ended)
 
     async def signal_container(self, container_id: str, signal: int) -> None:
+        self.refuse("signal")
         instance = self.instances[container_id]
         self.signals.append((instance.labels["container"], signal))
         if signal == 9 or not self.stubborn:
             self.end(instance.labels["container"], 128 + signal, signal)
 
     async def remove_container(self, container_id: str) -> None:
-        del self.instances[container_id]
+        self.refuse("remove")
+        self.instances.pop(container_id, None)
 
     async def list_containers(self) -> Sequence[ContainerInstance]:
-        return list(self.instances.values())
+        listed = list(self.instances.values())
+        if "end amid list" in self.refusals:
+            self.refusals.remove("end amid list")
+            self.end("main", 42)
+        return listed
 
     async def container_logs(self, container_id: str, options: ContainerLogOptions) -> AsyncIterator[LogLine]:
         yield LogLine(0, f"{container_id}\n".encode())

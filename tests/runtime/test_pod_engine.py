@@ -112,39 +112,41 @@ async def test_a_pod_that_is_not_restarted_ends_with_its_exit_code(
         assert e.runtime.started == ["main"]
 
 
-async def test_a_crash_loop_backs_off_and_counts_restarts(tmp_path: Path) -> None:
+async def test_a_crash_loop_restarts_at_once_then_backs_off_and_counts_restarts(tmp_path: Path) -> None:
     async with running_engine(tmp_path) as e:
         await e.engine.create_pod(pod())
         await settle()
-        starts = []
-        for _ in range(4):
-            e.runtime.end("main", 1)
-            await settle()
-            state = e.main.state
-            assert state is not None
-            assert state.waiting is not None
-            assert state.waiting.reason == "CrashLoopBackOff"
+        waits = []
+        for _ in range(5):
             before, count = e.runtime.clock.monotonic(), len(e.runtime.started)
+            e.runtime.end("main", 1)
             while len(e.runtime.started) == count:
                 await asyncio.sleep(0.5)
-            starts.append(round(e.runtime.clock.monotonic() - before, -1))
+            waits.append(round(e.runtime.clock.monotonic() - before, -1))
             await settle()
-        assert starts == [10, 20, 40, 80]
-        assert e.main.restart_count == 4
+        assert waits == [0, 10, 20, 40, 80]
+        assert e.main.restart_count == 5
         assert e.main.last_state is not None
         assert e.main.last_state.terminated is not None
         assert e.main.last_state.terminated.exit_code == 1
 
 
-async def test_the_message_of_a_back_off_is_the_kubelets(tmp_path: Path) -> None:
-    async with running_engine(tmp_path) as e:
-        await e.engine.create_pod(pod())
-        await settle()
+async def crashed_twice(e: Engine) -> None:
+    """The second crash is the first that has a back-off."""
+    await e.engine.create_pod(pod())
+    await settle()
+    for _ in range(2):
         e.runtime.end("main", 1)
         await settle()
+
+
+async def test_the_message_of_a_back_off_is_the_kubelets(tmp_path: Path) -> None:
+    async with running_engine(tmp_path) as e:
+        await crashed_twice(e)
         state = e.main.state
         assert state is not None
         assert state.waiting is not None
+        assert state.waiting.reason == "CrashLoopBackOff"
         assert state.waiting.message == "back-off 10s restarting failed container=main pod=p_default(u1)"
 
 
@@ -198,14 +200,12 @@ async def test_a_second_shorter_grace_period_counts_at_once(tmp_path: Path) -> N
 
 async def test_a_pod_deleted_in_its_back_off_goes_at_once(tmp_path: Path) -> None:
     async with running_engine(tmp_path) as e:
-        await e.engine.create_pod(pod())
-        await settle()
-        e.runtime.end("main", 1)
-        await settle()
+        await crashed_twice(e)
         await e.engine.delete_pod(pod())
         await settle()
         assert await e.engine.get_pod(KEY) is None
-        assert e.runtime.started == ["main"]
+        assert e.status.phase == "Failed"
+        assert e.runtime.started == ["main", "main"]
 
 
 async def test_a_container_that_cannot_start_waits_with_the_reason_and_is_tried_again(tmp_path: Path) -> None:
@@ -317,3 +317,176 @@ async def test_only_the_last_two_runs_are_kept(tmp_path: Path) -> None:
             e.runtime.end("main", 1)
             await asyncio.sleep(400)
         assert len(e.runtime.instances) == 2
+
+
+def ended(e: Engine) -> tuple[int, str | None]:
+    state = e.main.state
+    assert state is not None
+    assert state.terminated is not None
+    return state.terminated.exit_code, state.terminated.reason
+
+
+async def test_an_exit_that_is_told_before_the_start_is_answered_counts(tmp_path: Path) -> None:
+    async with running_engine(tmp_path) as e:
+        e.runtime.brief["main"] = 3
+        await e.engine.create_pod(pod("Never"))
+        await settle()
+        assert (e.status.phase, ended(e)) == ("Failed", (3, "Error"))
+
+
+async def test_an_exit_that_is_told_while_pods_are_adopted_counts(tmp_path: Path) -> None:
+    runtime = Runtime(LoopClock())
+    async with running_engine(tmp_path, runtime) as e:
+        await e.engine.create_pod(pod("Never"))
+        await settle()
+    runtime.refusals = ["end amid list"]
+    async with running_engine(tmp_path, runtime) as e:
+        await settle()
+        assert (e.status.phase, ended(e)) == ("Failed", (42, "Error"))
+
+
+async def test_a_start_whose_answer_is_lost_is_not_made_twice(tmp_path: Path) -> None:
+    async with running_engine(tmp_path) as e:
+        e.runtime.lost.add("main")
+        await e.engine.create_pod(pod())
+        await settle()
+        state = e.main.state
+        assert state is not None
+        assert state.waiting is not None
+        assert (state.waiting.reason, state.waiting.message) == ("CreateContainerError", "the answer was lost")
+        await asyncio.sleep(10)
+        assert (e.status.phase, e.main.restart_count) == ("Running", 0)
+        assert e.runtime.started == ["main"]
+
+
+@pytest.mark.parametrize("call", ["signal", "remove"])
+async def test_a_deletion_outlives_a_runtime_that_fails_amid_it(tmp_path: Path, call: str) -> None:
+    async with running_engine(tmp_path) as e:
+        await e.engine.create_pod(pod())
+        await settle()
+        e.runtime.refusals = [call]
+        await e.engine.delete_pod(pod())
+        await asyncio.sleep(10)
+        assert e.runtime.refusals == []
+        assert e.runtime.instances == {}
+        assert await e.engine.get_pods() == []
+        assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_restart_outlives_a_runtime_that_cannot_remove_the_run_before(tmp_path: Path) -> None:
+    async with running_engine(tmp_path) as e:
+        await crashed_twice(e)
+        e.runtime.refusals = ["remove"]
+        await asyncio.sleep(30)
+        assert (e.status.phase, e.main.restart_count) == ("Running", 2)
+        assert len(e.runtime.instances) == 2
+
+
+@pytest.mark.parametrize("crashes", [1, 2, 4])
+async def test_a_new_engine_moves_neither_restart_count_nor_back_off_nor_times(tmp_path: Path, crashes: int) -> None:
+    runtime = Runtime(LoopClock())
+    async with running_engine(tmp_path, runtime) as e:
+        await e.engine.create_pod(pod())
+        await settle()
+        for number in range(crashes):
+            if number:
+                await asyncio.sleep(200)
+            runtime.end("main", 1)
+        await settle()
+        before, started = e.status, len(runtime.started)
+    async with running_engine(tmp_path, runtime) as e:
+        await settle()
+        assert e.statuses == [before]
+        await asyncio.sleep(500)
+        assert len(runtime.started) == started + (1 if crashes > 1 else 0)
+
+
+async def test_a_new_engine_knows_of_runs_that_had_no_container(tmp_path: Path) -> None:
+    runtime = Runtime(LoopClock())
+    async with running_engine(tmp_path, runtime) as e:
+        runtime.failures["main"] = [start_error("not found", reason="StartError", exit_code=128) for _ in range(9)]
+        await e.engine.create_pod(pod())
+        await asyncio.sleep(25)
+        before = e.status
+        assert e.main.restart_count == 2
+    async with running_engine(tmp_path, runtime) as e:
+        assert e.statuses == [before]
+        await asyncio.sleep(30)
+        assert e.main.restart_count == 3
+
+
+async def test_a_container_that_is_gone_without_a_word_has_ended_nobody_knows_how(tmp_path: Path) -> None:
+    runtime = Runtime(LoopClock())
+    async with running_engine(tmp_path, runtime) as e:
+        await crashed_twice(e)
+        await asyncio.sleep(20)
+        assert e.status.phase == "Running"
+    runtime.instances.clear()
+    async with running_engine(tmp_path, runtime) as e:
+        assert e.main.last_state is not None
+        assert e.main.last_state.terminated is not None
+        assert e.main.last_state.terminated.reason == "ContainerStatusUnknown"
+        await asyncio.sleep(60)
+        assert (e.status.phase, e.main.restart_count) == ("Running", 3)
+
+
+@pytest.mark.parametrize("seconds", [-86400, 86400])
+async def test_a_wall_clock_that_jumps_moves_no_back_off(tmp_path: Path, seconds: float) -> None:
+    async with running_engine(tmp_path) as e:
+        await crashed_twice(e)
+        e.runtime.clock.jump(seconds)
+        await asyncio.sleep(9)
+        assert len(e.runtime.started) == 2
+        await asyncio.sleep(2)
+        assert len(e.runtime.started) == 3
+
+
+async def test_a_pod_whose_deadline_is_over_is_ended_and_has_failed_for_good(tmp_path: Path) -> None:
+    runtime = Runtime(LoopClock())
+    async with running_engine(tmp_path, runtime) as e:
+        runtime.stubborn = True
+        one = pod("OnFailure", grace=5)
+        one.spec.active_deadline_seconds = 60
+        await e.engine.create_pod(one)
+        await asyncio.sleep(59)
+        assert e.runtime.signals == []
+        await asyncio.sleep(2)
+        assert e.runtime.signals == [("main", 15)]
+        assert e.status.phase == "Running"
+        await asyncio.sleep(6)
+        assert e.runtime.signals == [("main", 15), ("main", 9)]
+        assert (e.status.phase, e.status.reason) == ("Failed", "DeadlineExceeded")
+        before = e.status
+    async with running_engine(tmp_path, runtime) as e:
+        await asyncio.sleep(600)
+        assert e.statuses == [before]
+        assert runtime.started == ["main"]
+        await e.engine.delete_pod(pod())
+        await settle()
+        assert await e.engine.get_pods() == []
+
+
+async def test_a_pod_that_has_ended_in_time_is_not_failed_by_its_deadline(tmp_path: Path) -> None:
+    async with running_engine(tmp_path) as e:
+        one = pod("Never")
+        one.spec.active_deadline_seconds = 60
+        await e.engine.create_pod(one)
+        await settle()
+        e.runtime.end("main", 0)
+        await asyncio.sleep(600)
+        assert (e.status.phase, e.status.reason) == ("Succeeded", None)
+
+
+async def test_a_full_disk_hides_no_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_engine(tmp_path) as e:
+        await e.engine.create_pod(pod())
+        await settle()
+
+        def full(self: PodCheckpoints, checkpoint: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(PodCheckpoints, "save", full)
+        for _ in range(3):
+            e.runtime.end("main", 1)
+            await asyncio.sleep(100)
+        assert (e.status.phase, e.main.restart_count) == ("Running", 3)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from virtual_kubelet.contracts.runtime import ContainerExit
-from virtual_kubelet.runtime.transitions import Run, Step, backoff_of, next_steps, phase_of
+from virtual_kubelet.runtime.transitions import Run, Step, backoff_of, next_steps, phase_of, start_backoff_of
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -25,24 +25,24 @@ def done(code: int = 0, name: str = "a", attempts: int = 1, ran: float = 1, back
         started_at=T0,
         exit=ContainerExit(code, T0 + timedelta(seconds=ran)),
         backoff=timedelta(seconds=backoff),
+        due=ran + backoff,
     )
 
 
-LATER = T0 + timedelta(hours=1)
-SOON = T0 + timedelta(seconds=2)
+NOW, SOON, LATER = 0.0, 2.0, 3600.0
 
 
 def test_main_containers_start_together_when_there_are_no_init_containers() -> None:
     runs = [fresh("a"), fresh("b")]
-    assert next_steps([], runs, "Always", T0) == [Step(runs[0]), Step(runs[1])]
+    assert next_steps([], runs, "Always", NOW) == [Step(runs[0]), Step(runs[1])]
 
 
 def test_init_containers_run_one_after_another_before_the_main_ones() -> None:
     first, second, main = fresh("i1"), fresh("i2"), fresh("m")
-    assert next_steps([first, second], [main], "Always", T0) == [Step(first)]
-    assert next_steps([up("i1"), second], [main], "Always", T0) == []
-    assert next_steps([done(name="i1"), second], [main], "Always", T0) == [Step(second)]
-    assert next_steps([done(name="i1"), done(name="i2")], [main], "Always", T0) == [Step(main)]
+    assert next_steps([first, second], [main], "Always", NOW) == [Step(first)]
+    assert next_steps([up("i1"), second], [main], "Always", NOW) == []
+    assert next_steps([done(name="i1"), second], [main], "Always", NOW) == [Step(second)]
+    assert next_steps([done(name="i1"), done(name="i2")], [main], "Always", NOW) == [Step(main)]
 
 
 @pytest.mark.parametrize(("policy", "again"), [("Always", True), ("OnFailure", True), ("Never", False)])
@@ -71,27 +71,34 @@ def test_the_restart_policy_decides_what_runs_again(policy: str, code: int, agai
 
 def test_a_restart_waits_for_its_back_off() -> None:
     run = done(1, ran=1, backoff=10)
-    assert next_steps([], [run], "Always", SOON) == [Step(run, T0 + timedelta(seconds=11))]
-    assert next_steps([], [run], "Always", T0 + timedelta(seconds=11)) == [Step(run)]
+    assert next_steps([], [run], "Always", SOON) == [Step(run, 11.0)]
+    assert next_steps([], [run], "Always", 11.0) == [Step(run)]
 
 
-def test_back_off_doubles_to_five_minutes() -> None:
+def test_the_first_restart_is_at_once_then_back_off_doubles_to_five_minutes() -> None:
     delays, run = [], done(1, backoff=0)
-    for attempt in range(1, 9):
+    for attempt in range(1, 10):
         run.attempts = attempt
         run.backoff = backoff_of(run)
         delays.append(run.backoff.total_seconds())
-    assert delays == [10, 20, 40, 80, 160, 300, 300, 300]
+    assert delays == [0, 10, 20, 40, 80, 160, 300, 300, 300]
 
 
-def test_a_run_of_ten_minutes_clears_the_back_off() -> None:
-    assert backoff_of(done(1, attempts=9, ran=599, backoff=300)) == timedelta(seconds=300)
-    assert backoff_of(done(1, attempts=9, ran=600, backoff=300)) == timedelta(seconds=10)
+def test_a_run_of_more_than_ten_minutes_clears_the_back_off() -> None:
+    assert backoff_of(done(1, attempts=9, ran=600, backoff=300)) == timedelta(seconds=300)
+    assert backoff_of(done(1, attempts=9, ran=601, backoff=300)) == timedelta(0)
+    assert backoff_of(done(1, attempts=10, ran=1, backoff=0)) == timedelta(seconds=10)
 
 
-def test_a_start_that_failed_is_tried_again_after_its_back_off() -> None:
-    run = Run("a", start_failed_at=T0, backoff=timedelta(seconds=20))
-    assert next_steps([], [run], "Never", SOON) == [Step(run, T0 + timedelta(seconds=20))]
+def test_a_start_that_failed_is_tried_again_after_its_back_off_whatever_the_policy() -> None:
+    run = Run("a", start_failures=1, due=20.0)
+    assert next_steps([], [run], "Never", SOON) == [Step(run, 20.0)]
+    assert next_steps([], [run], "Never", 20.0) == [Step(run)]
+
+
+def test_the_back_off_of_starts_doubles_to_five_minutes() -> None:
+    delays = [start_backoff_of(Run("a", start_failures=n)).total_seconds() for n in (1, 2, 3, 9, 10, 1000)]
+    assert delays == [1, 2, 4, 256, 300, 300]
 
 
 def test_one_of_two_containers_that_ends_does_not_end_the_pod() -> None:

@@ -82,7 +82,10 @@ class ContainerRuntime(Protocol):
     """
 
     def notify_exits(self, callback: Callable[[str, ContainerExit], None]) -> None:
-        """Call ``callback(id, exit)`` in the loop's thread for every container that ends. Called once, first."""
+        """Call ``callback(id, exit)`` in the loop's thread for every container that ends. Called once, first.
+
+        It may be called before ``start_container`` or ``list_containers`` has given the id.
+        """
         ...
 
     def check_pod(self, pod: Pod) -> None:
@@ -94,7 +97,11 @@ class ContainerRuntime(Protocol):
         ...
 
     async def start_container(self, config: ContainerConfig) -> ContainerInstance:
-        """Create and start. Raises ``ContainerStartError``. Leaves nothing behind when it fails or is cancelled."""
+        """Create and start. Raises ``ContainerStartError``, and then leaves nothing behind.
+
+        After any other exception the engine calls again with the same labels; if the container is there after all (its
+        answer was lost), it is given, not made twice.
+        """
         ...
 
     async def signal_container(self, container_id: str, signal: int) -> None:

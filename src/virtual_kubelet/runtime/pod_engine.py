@@ -1,16 +1,16 @@
 """PodEngine: full pods out of a ``ContainerRuntime``. A ``PodLifecycleHandler`` with notifications and logs.
 
 One task a pod waits for its containers' ends, its back-offs and its deletion, and asks ``transitions`` what is next. All
-that must survive this process is with the runtime (its containers, by label) and in a checkpoint of each pod's spec: an
-engine that is made anew adopts both, and nothing is restarted.
+that must survive this process is with the runtime (its containers, by label) and in a checkpoint of each pod: an engine
+that is made anew adopts both, and nothing is restarted. What the runtime or the disk refuses is tried again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from virtual_kubelet.clock import Clock
@@ -24,42 +24,23 @@ from virtual_kubelet.contracts.runtime import (
     ContainerStartError,
 )
 from virtual_kubelet.errors import InvalidInputError, NotFoundError
-from virtual_kubelet.objects.core_v1 import Pod, PodCondition, PodStatus
-from virtual_kubelet.runtime.checkpoint import PodCheckpoints
+from virtual_kubelet.objects.core_v1 import Pod, PodStatus
+from virtual_kubelet.runtime.checkpoint import PodCheckpoint, PodCheckpoints
+from virtual_kubelet.runtime.engine_pod import EnginePod, start_failed, take_exit
 from virtual_kubelet.runtime.status import ContainerView, build_status
-from virtual_kubelet.runtime.transitions import BACKOFF_INITIAL, backoff_of, next_steps
 from virtual_kubelet.telemetry.logs import bind, get_logger
+from virtual_kubelet.telemetry.tracing import span
 
 __all__ = ["PodEngine"]
 
 log = get_logger(__name__)
 
-#: Ended runs of a container that are kept, the newest included: the one before is for ``kubectl logs --previous``.
-_KEPT_RUNS: Final = 2
-
-
-class _EnginePod:
-    """One pod; everything of it happens in its own task."""
-
-    def __init__(self, pod: Pod, start_time: datetime) -> None:
-        self.pod = pod
-        self.start_time = start_time
-        self.init = [ContainerView(c) for c in pod.spec.init_containers or ()]
-        self.main = [ContainerView(c) for c in pod.spec.containers]
-        self.wake = asyncio.Event()
-        self.deleting = False
-        self.deadline: float | None = None  # loop time at which SIGKILL is due
-        self.killed = False
-        self.gone = asyncio.Event()
-        self.status = PodStatus(phase="Pending")
-        self.conditions: dict[str, PodCondition] = {}
-        self.ids: dict[str, ContainerView] = {}
-        self.runs: dict[str, list[str]] = {}  # container name -> ids, oldest first
-        self.task: asyncio.Task[None] | None = None
-
-    @property
-    def views(self) -> list[ContainerView]:
-        return [*self.init, *self.main]
+#: As the kubelet's active_deadline.go says it.
+_DEADLINE_EXCEEDED: Final = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
+#: Seconds; a loop may wake a little before the time.
+_SHORTEST_WAIT: Final = 0.01
+#: Seconds until something that failed is tried again: doubled from the first to the second.
+_RETRY: Final = (0.5, 60.0)
 
 
 class PodEngine:
@@ -68,9 +49,10 @@ class PodEngine:
     Args:
         runtime: starts and ends containers.
         checkpoints: where pods are remembered.
-        clock: for times in statuses; waiting is on the loop's time.
+        clock: wall time for statuses, monotonic time for waiting.
         host_ips: for statuses.
         kill_grace: seconds to wait after SIGKILL before it is sent again.
+        runtime_name: what container ids in statuses begin with, before ``://``.
     """
 
     def __init__(
@@ -81,13 +63,18 @@ class PodEngine:
         clock: Clock,
         host_ips: Sequence[str] = (),
         kill_grace: float = 2.0,
+        runtime_name: str = "",
     ) -> None:
         self._runtime = runtime
         self._checkpoints = checkpoints
         self._clock = clock
         self._host_ips = [ip for ip in host_ips if ip]
         self._kill_grace = kill_grace
-        self._pods: dict[PodKey, _EnginePod] = {}
+        self._runtime_name = runtime_name
+        self._pods: dict[PodKey, EnginePod] = {}
+        self._containers: dict[str, tuple[PodKey, EnginePod, ContainerView]] = {}
+        self._unnamed = 0  # calls under way that may bring containers whose ids are not known yet
+        self._early: dict[str, ContainerExit] = {}  # exits of such
         self._notify: PodStatusCallback = _nobody
         self._tasks: asyncio.TaskGroup | None = None
         runtime.notify_exits(self._exited)
@@ -122,8 +109,9 @@ class PodEngine:
             return
         self._runtime.check_pod(pod)
         now = self._clock.now()
-        await asyncio.to_thread(self._checkpoints.save, pod, now)
-        held = self._pods[key] = _EnginePod(pod, now)
+        await asyncio.to_thread(self._checkpoints.save, PodCheckpoint(pod, now))
+        held = self._pods[key] = EnginePod(pod, now)
+        held.set_deadline(self._clock)
         self._report(key, held)
         self._start(key, held)
 
@@ -137,18 +125,17 @@ class PodEngine:
         for view in held.views:
             view.container.image = images.get(view.container.name, view.container.image)
         held.pod = pod
-        await asyncio.to_thread(self._checkpoints.save, pod, held.start_time)
+        held.set_deadline(self._clock)
+        if not held.deleting:
+            await self._save(held)
+        held.wake.set()
 
     async def delete_pod(self, pod: Pod) -> None:
         held = self._pods.get(PodKey.of(pod))
         if held is None:
             raise NotFoundError(f"pod {pod.metadata.name} is not known")
         grace = pod.metadata.deletion_grace_period_seconds
-        if grace is None:
-            grace = pod.spec.termination_grace_period_seconds
-        deadline = asyncio.get_running_loop().time() + max(0, 30 if grace is None else grace)
-        # A second, shorter grace period counts at once; a longer one never prolongs.
-        held.deadline = deadline if held.deadline is None else min(held.deadline, deadline)
+        held.end_within(self._clock, pod.spec.termination_grace_period_seconds if grace is None else grace)
         held.deleting = True
         held.wake.set()
 
@@ -170,154 +157,169 @@ class PodEngine:
         self, key: PodKey, container: str, options: ContainerLogOptions
     ) -> AsyncIterator[LogLine]:
         held = self._pods.get(key)
-        if held is None or all(v.container.name != container for v in held.views):
+        view = None if held is None else held.view_of(container)
+        if view is None:
             raise NotFoundError(f'container "{container}" not found in pod "{key.name}"')
-        ids = held.runs.get(container, [])
-        if options.previous and len(ids) < 2:
+        if options.previous and view.last is None:
             raise InvalidInputError(f'previous terminated container "{container}" in pod "{key.name}" not found')
-        if not ids:
-            raise InvalidInputError(
-                f'container "{container}" in pod "{key.name}" is waiting to start: ContainerCreating'
-            )
-        async for line in self._runtime.container_logs(ids[-2] if options.previous else ids[-1], options):
+        if not view.run.attempts:
+            reason = view.failure[0] if view.failure is not None else "ContainerCreating"
+            raise InvalidInputError(f'container "{container}" in pod "{key.name}" is waiting to start: {reason}')
+        chosen = view.last_id if options.previous else view.id
+        if not chosen:  # a run that failed before there was a container has written nothing
+            return
+        async for line in self._runtime.container_logs(chosen, options):
             yield line
 
     # One pod's task
 
-    def _start(self, key: PodKey, held: _EnginePod) -> None:
+    def _start(self, key: PodKey, held: EnginePod) -> None:
         assert self._tasks is not None
         held.task = self._tasks.create_task(self._run(key, held), name=f"pod {key}")
 
-    async def _run(self, key: PodKey, held: _EnginePod) -> None:
+    async def _run(self, key: PodKey, held: EnginePod) -> None:
         with bind(namespace=key.namespace, pod=key.name, uid=key.uid):
-            while not held.deleting:
+            retry = _RETRY[0]
+            while True:
                 held.wake.clear()
-                wait = await self._advance(key, held)
+                try:
+                    with span("sync containers", namespace=key.namespace, pod=key.name):
+                        wait = await (self._end(key, held) if held.ending else self._advance(key, held))
+                    retry = _RETRY[0]
+                except Exception as error:
+                    # Whatever a runtime or a disk raises: the pod's task outlives it and tries again.
+                    log.warning("a pod's containers could not be brought forward: %s", error, exc_info=error)
+                    wait, retry = retry, min(_RETRY[1], retry * 2)
+                if held.gone:
+                    return
                 try:
                     async with asyncio.timeout(wait):
                         await held.wake.wait()
                 except TimeoutError:
                     continue
-            await self._end(key, held)
 
-    async def _advance(self, key: PodKey, held: _EnginePod) -> float | None:
+    async def _advance(self, key: PodKey, held: EnginePod) -> float | None:
         """Start what is due; gives the seconds until something else is, or None."""
-        policy = held.pod.spec.restart_policy or "Always"
-        now = self._clock.now()
-        wait: float | None = None
-        steps = next_steps([v.run for v in held.init], [v.run for v in held.main], policy, now)
-        for step in steps:
-            if step.at is not None:
-                seconds = max(0.01, (step.at - now).total_seconds())
-                wait = seconds if wait is None else min(wait, seconds)
-            elif not held.deleting:
-                view = next(v for v in held.views if v.run is step.run)
-                await self._start_container(held, view)
+        if not held.ready_to_start:
+            held.ready_to_start = True
+            self._report(key, held)
+        if held.active_until is not None and held.active_until <= self._clock.monotonic() and not held.ended:
+            held.failure = _DEADLINE_EXCEEDED
+            held.end_within(self._clock, held.pod.spec.termination_grace_period_seconds)
+            self._report(key, held)
+            await self._save(held)
+            return 0
+        waits = [] if held.active_until is None else [held.active_until]
+        for view, at in held.due(self._clock):
+            if at is not None:
+                view.backing_off = True
+                waits.append(at)
+            elif not held.ending:
+                await self._start_container(key, held, view)
                 held.wake.set()  # look again: a failed start has its back-off, the next container its turn
+        if held.ended:
+            waits = []
         self._report(key, held)
-        return wait
+        await self._save(held, only_if_changed=True)
+        await self._remove(held, held.obsolete)
+        return max(_SHORTEST_WAIT, min(waits) - self._clock.monotonic()) if waits else None
 
-    async def _start_container(self, held: _EnginePod, view: ContainerView) -> None:
-        run = view.run
-        config = ContainerConfig(held.pod, view.container, run.attempts, init=view in held.init)
-        try:
-            instance = await self._runtime.start_container(config)
-        except ContainerStartError as error:
-            now = self._clock.now()
-            if error.exit_code is None:
-                view.failure = (error.reason, str(error))
-                run.start_failed_at = now
-                run.backoff = min(timedelta(seconds=300), max(BACKOFF_INITIAL, run.backoff * 2))
+    async def _start_container(self, key: PodKey, held: EnginePod, view: ContainerView) -> None:
+        config = ContainerConfig(held.pod, view.container, view.run.attempts, init=view in held.init)
+        with self._expecting():
+            try:
+                with span("start_container", container=view.container.name):
+                    instance = await self._runtime.start_container(config)
+            except ContainerStartError as error:
+                if error.exit_code is None:
+                    start_failed(self._clock, view, error.reason, str(error))
+                    return
+                now = self._clock.now()
+                held.begin(view, now, "")
+                take_exit(
+                    self._clock, view, ContainerExit(error.exit_code, now, reason=error.reason, message=str(error))
+                )
                 return
-            self._began(view, now)
-            run.exit = ContainerExit(error.exit_code, now, reason=error.reason, message=str(error))
-            run.backoff = backoff_of(run)
-            return
-        except Exception as error:
-            # Whatever a runtime raises: it is shown in the container's status and tried again, never swallowed.
-            log.warning("container %s could not be started", view.container.name, exc_info=error)
-            view.failure = ("CreateContainerError", str(error) or type(error).__name__)
-            run.start_failed_at = self._clock.now()
-            run.backoff = min(timedelta(seconds=300), max(BACKOFF_INITIAL, run.backoff * 2))
-            return
-        self._began(view, instance.started_at)
-        self._know(held, view, instance.id)
-        if instance.exit is not None:
-            self._take_exit(view, instance.exit)
-        for old in held.runs[view.container.name][:-_KEPT_RUNS]:
-            await self._runtime.remove_container(old)
-            held.runs[view.container.name].remove(old)
-            held.ids.pop(old, None)
+            except Exception as error:
+                # Whatever a runtime raises: it is shown in the container's status and tried again, never swallowed.
+                log.warning("container %s could not be started", view.container.name, exc_info=error)
+                start_failed(self._clock, view, "CreateContainerError", str(error) or type(error).__name__)
+                return
+            held.begin(view, instance.started_at, instance.id)
+            self._know(key, held, view, instance)
 
-    def _began(self, view: ContainerView, started_at: datetime) -> None:
-        run = view.run
-        if run.exit is not None:
-            view.last, view.last_id, view.last_started = run.exit, view.id, run.started_at
-        view.failure = None
-        run.attempts += 1
-        run.started_at, run.exit, run.start_failed_at = started_at, None, None
+    def _know(self, key: PodKey, held: EnginePod, view: ContainerView, instance: ContainerInstance) -> None:
+        self._containers[instance.id] = (key, held, view)
+        ended = instance.exit or self._early.pop(instance.id, None)
+        if ended is not None:
+            take_exit(self._clock, view, ended)
 
-    def _know(self, held: _EnginePod, view: ContainerView, container_id: str) -> None:
-        view.id = container_id
-        held.ids[container_id] = view
-        held.runs.setdefault(view.container.name, []).append(container_id)
+    @contextmanager
+    def _expecting(self) -> Iterator[None]:
+        """Within: containers may end before their ids are known here; their exits are kept until they are."""
+        self._unnamed += 1
+        try:
+            yield
+        finally:
+            self._unnamed -= 1
+            if not self._unnamed:
+                self._early.clear()
 
     def _exited(self, container_id: str, ended: ContainerExit) -> None:
-        for key, held in self._pods.items():
-            view = held.ids.get(container_id)
-            if view is not None:
-                if view.id == container_id:
-                    self._take_exit(view, ended)
-                    self._report(key, held)
-                    held.wake.set()
-                return
+        found = self._containers.get(container_id)
+        if found is None:
+            if self._unnamed:
+                self._early[container_id] = ended
+            return
+        key, held, view = found
+        if view.id == container_id:
+            take_exit(self._clock, view, ended)
+            self._report(key, held)
+            held.wake.set()
 
-    def _take_exit(self, view: ContainerView, ended: ContainerExit) -> None:
-        if view.run.exit is None:
-            view.run.exit = ended
-            view.run.backoff = backoff_of(view.run)
-
-    async def _end(self, key: PodKey, held: _EnginePod) -> None:
-        """SIGTERM to all that runs, SIGKILL when the grace period is over; then forget the pod."""
-        loop = asyncio.get_running_loop()
-        told: set[str] = set()
-        while True:
-            held.wake.clear()
-            running = [v for v in held.views if v.run.running]
-            if not running:
-                break
-            assert held.deadline is not None
-            left = held.deadline - loop.time()
-            for view in running:
-                if left <= 0:
-                    await self._runtime.signal_container(view.id, signal.SIGKILL)
-                elif view.id not in told:
-                    told.add(view.id)
-                    await self._runtime.signal_container(view.id, signal.SIGTERM)
-            try:
-                async with asyncio.timeout(left if left > 0 else self._kill_grace):
-                    await held.wake.wait()
-            except TimeoutError:
-                continue
+    async def _end(self, key: PodKey, held: EnginePod) -> float | None:
+        """SIGTERM to all that runs, SIGKILL when the grace period is over; then, if it is deleted, forget the pod."""
+        running = [v for v in held.views if v.run.running]
+        assert held.kill_at is not None
+        left = held.kill_at - self._clock.monotonic()
+        for view in running:
+            if left <= 0:
+                await self._runtime.signal_container(view.id, signal.SIGKILL)
+            elif view.id not in held.told:
+                await self._runtime.signal_container(view.id, signal.SIGTERM)
+                held.told.add(view.id)
+        if running:
+            return left if left > 0 else self._kill_grace
         self._report(key, held)
-        for container_id in list(held.ids):
-            await self._runtime.remove_container(container_id)
+        if not held.deleting:
+            return None
+        await self._remove(held, [*held.obsolete, *(i for v in held.views for i in (v.last_id, v.id) if i)])
         await asyncio.to_thread(self._checkpoints.remove, key)
         if self._pods.get(key) is held:
             del self._pods[key]
-        held.gone.set()
+        held.gone = True
+        return None
 
-    def _report(self, key: PodKey, held: _EnginePod) -> None:
+    async def _remove(self, held: EnginePod, ids: Iterable[str]) -> None:
+        for container_id in list(ids):
+            await self._runtime.remove_container(container_id)
+            self._containers.pop(container_id, None)
+            if container_id in held.obsolete:
+                held.obsolete.remove(container_id)
+
+    def _report(self, key: PodKey, held: EnginePod) -> None:
         status = build_status(
             held.pod,
             held.init,
             held.main,
             start_time=held.start_time,
-            now=self._clock.now(),
             host_ips=self._host_ips,
             pod_ips=self._runtime.pod_ips(held.pod),
             known=held.conditions,
-            deleting=held.deleting,
+            ready_to_start=held.ready_to_start,
+            ending=held.ending,
+            failure=held.failure,
+            runtime_name=self._runtime_name,
         )
         if status == held.status:
             return
@@ -325,38 +327,63 @@ class PodEngine:
         held.conditions = {c.type: c for c in status.conditions or ()}
         self._notify(key, status)
 
-    # Adoption
+    # What outlives this process
+
+    async def _save(self, held: EnginePod, *, only_if_changed: bool = False) -> None:
+        """Write the checkpoint. What a new engine could not learn from the runtime's containers is in it."""
+        runs = held.runs_to_keep()
+        if only_if_changed and runs == held.saved:
+            return
+        async with held.saving:
+            checkpoint = PodCheckpoint(
+                held.pod, held.start_time, failure=held.failure, runs=runs, conditions=[*held.conditions.values()]
+            )
+            await asyncio.to_thread(self._checkpoints.save, checkpoint)
+            held.saved = runs
 
     async def _adopt(self) -> None:
         """Take over what an earlier process left: pods by their checkpoints, containers by their labels."""
-        instances = sorted(await self._runtime.list_containers(), key=lambda i: int(i.labels.get("attempt", "0")))
-        for pod, start_time in await asyncio.to_thread(self._checkpoints.load):
-            self._pods[PodKey.of(pod)] = _EnginePod(pod, start_time)
-        by_uid = {key.uid: held for key, held in self._pods.items()}
-        for instance in instances:
-            held = by_uid.get(instance.labels.get("uid", ""))
-            view = (
-                None
-                if held is None
-                else next((v for v in held.views if v.container.name == instance.labels.get("container")), None)
-            )
-            if held is None or view is None:
-                log.warning("a container of no pod that is known is removed", extra={"container": instance.id})
-                await self._runtime.remove_container(instance.id)
-                continue
-            self._adopt_container(held, view, instance)
-        for key, held in self._pods.items():
-            self._report(key, held)
-            self._start(key, held)
+        with self._expecting():
+            instances = sorted(await self._runtime.list_containers(), key=_attempt)
+            for checkpoint in await asyncio.to_thread(self._checkpoints.load):
+                held = EnginePod(checkpoint.pod, checkpoint.start_time)
+                held.restore(self._clock, checkpoint)
+                self._pods[PodKey.of(checkpoint.pod)] = held
+            by_uid = {key.uid: (key, held) for key, held in self._pods.items()}
+            for instance in instances:
+                known = by_uid.get(instance.labels.get("uid", ""))
+                view = None if known is None else known[1].view_of(instance.labels.get("container", ""))
+                if known is None or view is None:
+                    log.warning("a container of no pod that is known is removed", extra={"container": instance.id})
+                    await self._runtime.remove_container(instance.id)
+                else:
+                    self._adopt_container(*known, view, instance)
+            for key, held in self._pods.items():
+                held.lose_absent(self._clock, {instance.id for instance in instances})
+                held.set_deadline(self._clock)
+                for view, at in held.due(self._clock):
+                    view.backing_off = at is not None
+                held.ready_to_start = any(v.run.attempts for v in held.views)
+                self._report(key, held)
+                self._start(key, held)
 
-    def _adopt_container(self, held: _EnginePod, view: ContainerView, instance: ContainerInstance) -> None:
-        view.run.attempts = int(instance.labels.get("attempt", "0"))
-        backoff = view.run.backoff
-        self._began(view, instance.started_at)
-        self._know(held, view, instance.id)
-        view.run.backoff = backoff
-        if instance.exit is not None:
-            self._take_exit(view, instance.exit)
+    def _adopt_container(self, key: PodKey, held: EnginePod, view: ContainerView, instance: ContainerInstance) -> None:
+        """Instances come by attempt, oldest first."""
+        if instance.id in (view.id, view.last_id):  # the checkpoint knows it
+            if instance.id == view.id:
+                self._know(key, held, view, instance)
+            return
+        attempt = _attempt(instance)
+        if attempt < view.run.attempts:
+            held.obsolete.append(instance.id)
+            return
+        view.run.attempts = attempt
+        held.begin(view, instance.started_at, instance.id)
+        self._know(key, held, view, instance)
+
+
+def _attempt(instance: ContainerInstance) -> int:
+    return int(instance.labels.get("attempt", "0"))
 
 
 def _nobody(key: PodKey, status: PodStatus, *, deleting: bool = False) -> None:

@@ -5,7 +5,9 @@ Rules of the kubelet (pkg/kubelet/kuberuntime/kuberuntime_manager.go, computePod
 - init containers run one after another; the next starts when the one before has ended with 0;
 - one that fails is run again with back-off, unless the pod's restartPolicy is Never: then the pod has failed;
 - main containers start once all init containers have ended well, and run again as restartPolicy says;
-- back-off is 10 s, doubling to 300 s with each restart, and begins anew after a run of ten minutes;
+- the first restart comes at once, later ones after 10 s, doubling to 300 s; a run of ten minutes begins that anew
+  (client-go's util/flowcontrol/backoff.go, with the recordings of always-crash-loop);
+- a start that failed is tried again after 1 s, doubling to 300 s;
 - a pod with restartPolicy Never or OnFailure has ended when no container runs or will run again.
 """
 
@@ -18,12 +20,13 @@ from typing import Final, NamedTuple
 
 from virtual_kubelet.contracts.runtime import ContainerExit
 
-__all__ = ["BACKOFF_CAP", "BACKOFF_INITIAL", "Run", "Step", "backoff_of", "next_steps", "phase_of"]
+__all__ = ["BACKOFF_CAP", "BACKOFF_INITIAL", "Run", "Step", "backoff_of", "next_steps", "phase_of", "start_backoff_of"]
 
 BACKOFF_INITIAL: Final = timedelta(seconds=10)
 BACKOFF_CAP: Final = timedelta(seconds=300)
-#: A run this long clears the back-off (twice the cap, pkg/util/flowcontrol).
+#: A run longer than this clears the back-off (twice the cap).
 BACKOFF_RESET: Final = timedelta(minutes=10)
+_START_BACKOFF: Final = timedelta(seconds=1)
 
 
 @dataclass(slots=True)
@@ -34,7 +37,8 @@ class Run:
         attempts: runs begun; the restart count is one less.
         started_at, exit: of the newest run; ``exit`` None while it runs.
         backoff: delay before the next run, after those so far.
-        start_failed_at: when starting failed in a way that is tried again.
+        start_failures: how often starting has failed since, in a way that is tried again.
+        due: monotonic time of the next start; it does not count before that.
     """
 
     name: str
@@ -42,7 +46,8 @@ class Run:
     started_at: datetime | None = None
     exit: ContainerExit | None = None
     backoff: timedelta = timedelta(0)
-    start_failed_at: datetime | None = None
+    start_failures: int = 0
+    due: float = 0.0
 
     @property
     def running(self) -> bool:
@@ -50,34 +55,34 @@ class Run:
 
 
 class Step(NamedTuple):
-    """Start this container now, or, with ``at``, not before then."""
+    """Start this container now, or, with ``at``, not before that monotonic time."""
 
     run: Run
-    at: datetime | None = None
+    at: float | None = None
 
 
 def backoff_of(run: Run) -> timedelta:
-    """The delay after the run that has just ended: doubled, or from the start after a long one."""
-    if run.started_at is not None and run.exit is not None and run.exit.finished_at - run.started_at >= BACKOFF_RESET:
-        return BACKOFF_INITIAL
-    if run.attempts <= 1:
-        return BACKOFF_INITIAL
+    """The delay after the run that has just ended: none after the first and after a long one, then doubled."""
+    lasted = run.exit.finished_at - run.started_at if run.started_at is not None and run.exit is not None else None
+    if run.attempts <= 1 or (lasted is not None and lasted > BACKOFF_RESET):
+        return timedelta(0)
     return min(BACKOFF_CAP, max(BACKOFF_INITIAL, run.backoff * 2))
 
 
-def _due(run: Run, now: datetime) -> Step:
-    after = run.start_failed_at or (run.exit.finished_at if run.exit is not None else None)
-    if after is None:
-        return Step(run)
-    at = after + run.backoff
-    return Step(run) if now >= at else Step(run, at)
+def start_backoff_of(run: Run) -> timedelta:
+    """The delay after a start that has just failed."""
+    return min(BACKOFF_CAP, _START_BACKOFF * (1 << min(max(0, run.start_failures - 1), 16)))
+
+
+def _due(run: Run, now: float) -> Step:
+    return Step(run) if run.due <= now else Step(run, run.due)
 
 
 def _again(run: Run, policy: str) -> bool:
     return run.exit is not None and (policy == "Always" or (policy == "OnFailure" and run.exit.exit_code != 0))
 
 
-def next_steps(init: Sequence[Run], main: Sequence[Run], policy: str, now: datetime) -> list[Step]:
+def next_steps(init: Sequence[Run], main: Sequence[Run], policy: str, now: float) -> list[Step]:
     """The containers to start now or later; none if all run, or the pod has ended."""
     for run in init:
         if run.exit is not None and run.exit.exit_code == 0:

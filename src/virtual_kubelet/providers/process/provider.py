@@ -45,6 +45,7 @@ class ProcessProvider(PodEngine):
         super().__init__(
             self._processes,
             checkpoints=PodCheckpoints(directory / "pods"),
+            runtime_name="process",
             clock=context.clock,
             host_ips=[context.internal_ip],
         )
