@@ -47,6 +47,7 @@ from virtual_kubelet.errors import (
     UnauthorizedError,
 )
 from virtual_kubelet.kube.client import ApiClient, PatchType
+from virtual_kubelet.kube.client_certificate import RENEWAL_HINT, ClientCertificate
 from virtual_kubelet.kube.credentials import StaticToken
 from virtual_kubelet.kube.resources import CONFIG_MAPS, NODES, PODS, SECRETS
 from virtual_kubelet.objects.core_v1 import ConfigMap
@@ -287,15 +288,14 @@ async def test_a_stale_connection_is_not_noticed_by_a_reader(server: ApiStandIn,
 class Renewable:
     """Credentials that count."""
 
-    certificate_changes = 0
-
     def __init__(self) -> None:
         self.rejections = 0
 
     async def authorization(self) -> str | None:
         return f"Bearer {SECRET}-{self.rejections}"
 
-    def reject(self) -> None:
+    def reject(self, used: str | None) -> None:
+        assert used == f"Bearer {SECRET}-{self.rejections}"
         self.rejections += 1
 
 
@@ -459,41 +459,136 @@ async def test_a_client_certificate_is_shown(new_client: NewClient, strict: ApiS
     assert found.metadata.name == "c"
 
 
-async def test_an_expired_client_certificate_says_so(new_client: NewClient, authority: trustme.CA) -> None:
-    # Not aiohttp's server, which goes without the alert; and TLS 1.3, where it comes after the client's handshake.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.verify_mode = ssl.CERT_REQUIRED
-    authority.configure_trust(context)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+class Refusing:
+    """A TLS server that lets nobody in: says why with an alert, or just goes, which a loaded machine makes of an alert.
 
-        def refuse() -> None:
-            for _ in range(2):
-                accepted, _ = listening.accept()
-                with accepted, pytest.raises(ssl.SSLError):
-                    context.wrap_socket(accepted, server_side=True)
+    Not aiohttp's server, which never sends the alert; and TLS 1.3, where it comes after the client's handshake.
+    """
 
-        expired = authority.issue_cert("me.example", not_after=datetime.now(UTC) - timedelta(days=1))
-        stand_in = ApiStandIn(authority, port=listening.getsockname()[1])
-        shown = with_client_certificate(stand_in.trust(), *key_pair(expired))
-        refusing = asyncio.create_task(asyncio.to_thread(refuse))
-        with pytest.raises(ApiConnectionError, match="alert certificate expired"):
-            await new_client(config=stand_in.config(ssl_context=shown)).get(CONFIG_MAPS, "c", "ns")
-        await refusing
+    def __init__(self, authority: trustme.CA, *, alert: bool) -> None:
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.verify_mode = ssl.CERT_REQUIRED
+        authority.configure_trust(self.context)
+        authority.issue_cert("127.0.0.1").configure_cert(self.context)
+        self.alert = alert
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.listening.getsockname()[1]
+        self.serving = asyncio.create_task(asyncio.to_thread(self.serve))
+
+    def serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self.listening.accept()
+            except OSError:  # closed: the test is over
+                return
+            with connection:
+                if self.alert:
+                    self._refuse(connection)
+                else:
+                    connection.recv(1)  # most of the greeting is unread when it ends: the kernel resets the connection
+
+    def _refuse(self, connection: socket.socket) -> None:
+        """A handshake up to the alert, which arrives for sure: nothing is left unread."""
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = self.context.wrap_bio(incoming, outgoing, server_side=True)
+        while True:
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                connection.sendall(outgoing.read())
+                incoming.write(connection.recv(65536))
+            except ssl.SSLError:
+                break
+        connection.sendall(outgoing.read())
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+
+    async def aclose(self) -> None:
+        self.listening.shutdown(socket.SHUT_RDWR)
+        self.listening.close()
+        await self.serving
+
+
+@pytest.mark.parametrize("alert", [True, False], ids=["an alert", "a reset"])
+async def test_an_expired_client_certificate_says_so_however_the_server_refuses_it(
+    new_client: NewClient, authority: trustme.CA, alert: bool
+) -> None:
+    refusing = Refusing(authority, alert=alert)
+    stand_in = ApiStandIn(authority, port=refusing.port)
+    context = stand_in.trust()
+    shown = ClientCertificate(context, "user 'u' of a file")
+    end = datetime.now(UTC) - timedelta(days=1)
+    await asyncio.to_thread(shown.show, *key_pair(authority.issue_cert("me.example", not_after=end)))
+    client = new_client(config=stand_in.config(ssl_context=context, client_certificate=shown))
+    for call in (client.get(CONFIG_MAPS, "c", "ns"), anext(client.watch(CONFIG_MAPS))):
+        with pytest.raises(ApiConnectionError) as caught:
+            await call
+        said = str(caught.value)
+        assert said.endswith(f": the client certificate of user 'u' of a file expired on {end:%Y-%m-%d %H:%M} UTC")
+        assert ("alert certificate expired" if alert else "it closed the connection") in said
+        assert caught.value.__notes__ == [RENEWAL_HINT]
+    await refusing.aclose()
+
+
+async def test_a_reset_with_a_good_certificate_is_only_a_reset(new_client: NewClient, authority: trustme.CA) -> None:
+    refusing = Refusing(authority, alert=False)
+    stand_in = ApiStandIn(authority, port=refusing.port)
+    context = stand_in.trust()
+    shown = ClientCertificate(context, "user 'u' of a file")
+    await asyncio.to_thread(shown.show, *key_pair(authority.issue_cert("me.example")))
+    with pytest.raises(ApiConnectionError) as caught:
+        await new_client(config=stand_in.config(ssl_context=context, client_certificate=shown)).get(CONFIG_MAPS, "c")
+    assert "expired" not in str(caught.value)
+    await refusing.aclose()
+
+
+async def test_a_401_for_an_expired_client_certificate_says_so(
+    new_client: NewClient, server: ApiStandIn, authority: trustme.CA
+) -> None:
+    """What a real API server answers: it looks at the certificate's end after the handshake."""
+    context = server.trust()
+    shown = ClientCertificate(context, "user 'u' of a file")
+    end = datetime.now(UTC) - timedelta(days=1)
+    await asyncio.to_thread(shown.show, *key_pair(authority.issue_cert("me.example", not_after=end)))
+    server.script = [refuses(401, "Unauthorized", "Unauthorized")]
+    client = new_client(config=server.config(ssl_context=context, client_certificate=shown))
+    for call in (client.get(CONFIG_MAPS, "c", "ns"), anext(client.watch(CONFIG_MAPS))):
+        with pytest.raises(UnauthorizedError, match="the client certificate of user 'u' of a file expired") as caught:
+            await call
+        assert caught.value.__notes__ == [RENEWAL_HINT]
 
 
 async def test_a_new_client_certificate_is_shown_on_new_connections(
     new_client: NewClient, strict: ApiStandIn, authority: trustme.CA
 ) -> None:
-    credentials = Renewable()
-    context = with_client_certificate(strict.trust(), *key_pair(authority.issue_cert("one.example")))
-    client = new_client(config=strict.config(credentials, ssl_context=context))
+    context = strict.trust()
+    shown = ClientCertificate(context, "us")
+    await asyncio.to_thread(shown.show, *key_pair(authority.issue_cert("one.example")))
+    client = new_client(config=strict.config(ssl_context=context, client_certificate=shown))
     await client.get(CONFIG_MAPS, "c", "ns")
     await client.get(CONFIG_MAPS, "c", "ns")
     assert len(strict.connections) == 1
-    with_client_certificate(context, *key_pair(authority.issue_cert("two.example")))
-    credentials.certificate_changes += 1
+    await asyncio.to_thread(shown.show, *key_pair(authority.issue_cert("two.example")))
     await client.get(CONFIG_MAPS, "c", "ns")
+    assert len(strict.connections) == 2
+
+
+async def test_what_is_under_way_ends_on_its_connection_when_the_certificate_changes(
+    new_client: NewClient, strict: ApiStandIn, authority: trustme.CA
+) -> None:
+    context, go = strict.trust(), asyncio.Event()
+    shown = ClientCertificate(context, "us")
+    await asyncio.to_thread(shown.show, *key_pair(authority.issue_cert("one.example")))
+    client = new_client(config=strict.config(ssl_context=context, client_certificate=shown))
+    first, second = event("ADDED", config_map("a")), event("ADDED", config_map("b"))
+    strict.script = [streams(first, go.wait(), second), answers(200, config_map("c"))]
+    async with aclosing(client.watch(CONFIG_MAPS)) as events:
+        assert (await anext(events)).type == "ADDED"
+        await asyncio.to_thread(shown.show, *key_pair(authority.issue_cert("two.example")))
+        await client.get(CONFIG_MAPS, "c", "ns")
+        go.set()
+        assert (await anext(events)).type == "ADDED"
     assert len(strict.connections) == 2
 
 

@@ -21,7 +21,7 @@ async def test_the_headers_of_those_that_never_change() -> None:
         (StaticToken(SECRET), f"Bearer {SECRET}"),
         (BasicAuth("user", SECRET), "Basic " + base64.b64encode(f"user:{SECRET}".encode()).decode()),
     ):
-        credentials.reject()
+        credentials.reject(header)
         assert await credentials.authorization() == header
         assert SECRET not in repr(credentials) + str(credentials)
 
@@ -40,7 +40,9 @@ async def test_a_token_file_is_read_again_after_its_period_and_after_a_refusal(t
     assert [await slow.authorization(), await fast.authorization()] == ["Bearer one"] * 2
     path.write_text("two\n")
     assert [await slow.authorization(), await fast.authorization()] == ["Bearer one", "Bearer two"]
-    slow.reject()
+    slow.reject("Bearer zero")
+    assert await slow.authorization() == "Bearer one", "what was refused is not what it has"
+    slow.reject("Bearer one")
     assert await slow.authorization() == "Bearer two"
 
 

@@ -18,6 +18,7 @@ import trustme
 from tests.kube.api_stand_in import SECRET, key_pair
 from tests.kube.test_client import everything_said
 from virtual_kubelet.errors import CredentialsError, KubeconfigError
+from virtual_kubelet.kube.client_certificate import ClientCertificate
 from virtual_kubelet.kube.exec_plugin import ExecPlugin, ExecSpec
 
 V1 = "client.authentication.k8s.io/v1"
@@ -35,8 +36,9 @@ def plugin(tmp_path: Path) -> Plugin:
     def make(
         script: str,
         *,
-        context: ssl.SSLContext | None = None,
+        shows: ClientCertificate | None = None,
         time_limit: float = 10.0,
+        rest: float = 0.0,
         cluster: dict[str, Any] | None = None,
         ca: bytes | None = None,
         **section: Any,
@@ -46,7 +48,7 @@ def plugin(tmp_path: Path) -> Plugin:
         path.chmod(0o700)
         given = {"command": "./plugin", "apiVersion": V1, "interactiveMode": "Never", **section}
         spec = ExecSpec.parse(given, tmp_path, cluster or {}, ca, "user 'u' of here")
-        return ExecPlugin(spec, context, time_limit=time_limit)
+        return ExecPlugin(spec, shows, time_limit=time_limit, rest=rest)
 
     return make
 
@@ -63,7 +65,7 @@ async def test_its_token_is_used_until_it_is_refused(plugin: Plugin, tmp_path: P
     tested = plugin(prints(credential(token=SECRET)))
     assert [await tested.authorization() for _ in range(3)] == [f"Bearer {SECRET}"] * 3
     assert runs(tmp_path) == 1
-    tested.reject()
+    tested.reject(f"Bearer {SECRET}")
     await tested.authorization()
     assert runs(tmp_path) == 2
     assert SECRET not in repr(tested) + repr(vars(tested)["_spec"])
@@ -74,8 +76,30 @@ async def test_many_who_wait_share_one_run(plugin: Plugin, tmp_path: Path) -> No
     for _ in range(2):
         assert set(await asyncio.gather(*(tested.authorization() for _ in range(20)))) == {"Bearer t"}
         for _ in range(20):
-            tested.reject()
+            tested.reject("Bearer t")
     assert runs(tmp_path) == 2
+
+
+async def test_a_late_refusal_of_an_earlier_token_does_not_run_it_again(plugin: Plugin, tmp_path: Path) -> None:
+    tested = plugin(
+        f"""cat <<END\n{credential(token="t")}\nEND""".replace('"t"', '"t$(wc -l < ' + f'{tmp_path}/runs)"')
+    )
+    first = await tested.authorization()
+    tested.reject(first)
+    second = await tested.authorization()
+    assert second != first
+    tested.reject(first)
+    assert await tested.authorization() == second
+    assert runs(tmp_path) == 2
+
+
+async def test_a_server_that_refuses_whatever_it_gives_does_not_make_it_run_at_every_request(
+    plugin: Plugin, tmp_path: Path
+) -> None:
+    tested = plugin(prints(credential(token="t")), rest=3600)
+    for _ in range(5):
+        tested.reject(await tested.authorization())
+    assert runs(tmp_path) == 1
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(3600, 1), (30, 1), (-30, 2)])
@@ -119,13 +143,14 @@ async def test_v1beta1_is_spoken(plugin: Plugin) -> None:
 
 async def test_its_client_certificate_is_put_into_the_context(plugin: Plugin, authority: trustme.CA) -> None:
     certificate, key = (part.decode() for part in key_pair(authority.issue_cert("me.example")))
-    context = ssl.create_default_context()
-    tested = plugin(prints(credential(clientCertificateData=certificate, clientKeyData=key)), context=context)
+    shown = ClientCertificate(ssl.create_default_context(), "the plugin")
+    tested = plugin(prints(credential(clientCertificateData=certificate, clientKeyData=key)), shows=shown)
     assert await tested.authorization() is None
-    assert tested.certificate_changes == 1
-    tested.reject()
+    assert shown.changes == 1
+    assert shown.expires is not None
+    tested.reject(None)
     await tested.authorization()
-    assert tested.certificate_changes == 1, "the same one again needs no new connections"
+    assert shown.changes == 1, "the same one again needs no new connections"
 
 
 @pytest.mark.parametrize(
@@ -149,7 +174,7 @@ async def test_its_client_certificate_is_put_into_the_context(plugin: Plugin, au
     ],
 )
 async def test_what_goes_wrong_is_said_without_what_was_printed(plugin: Plugin, script: str, message: str) -> None:
-    tested = plugin(script, context=ssl.create_default_context(), installHint="get it there")
+    tested = plugin(script, shows=ClientCertificate(ssl.create_default_context(), "us"), installHint="get it there")
     with pytest.raises(CredentialsError, match=message) as caught:
         await tested.authorization()
     assert SECRET not in everything_said(caught.value)

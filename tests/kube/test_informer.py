@@ -246,7 +246,6 @@ async def test_credentials_that_cannot_be_had_for_a_while_are_survived(
     server: ApiStandIn, new_client: NewClient
 ) -> None:
     class Flaky:
-        certificate_changes = 0
         asked = 0
 
         async def authorization(self) -> str | None:
@@ -255,7 +254,7 @@ async def test_credentials_that_cannot_be_had_for_a_while_are_survived(
                 raise CredentialsError("the plugin failed")
             return "Bearer t"
 
-        def reject(self) -> None: ...
+        def reject(self, used: str | None) -> None: ...
 
     server.script = [lists(A), streams(event("ADDED", B), end="hang")]
     async with running(new_client(config=server.config(Flaky()))) as (_, told):

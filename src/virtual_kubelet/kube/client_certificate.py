@@ -1,39 +1,117 @@
-"""Client certificates, as PEM bytes: shown to a server, and looked at before that."""
+"""The client certificate that connections show: held in the TLS context, read again from its files, known to expire."""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import tempfile
+import time
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, NamedTuple
 
 from virtual_kubelet.errors import KubeconfigError
+from virtual_kubelet.telemetry.logs import get_logger
 
-__all__ = ["check_not_expired", "load_client_certificate"]
+__all__ = ["RENEWAL_HINT", "CertificateFiles", "ClientCertificate"]
+
+log = get_logger(__name__)
+
+#: What to do about a client certificate that has expired.
+RENEWAL_HINT: Final = "get a new kubeconfig, or renew the certificate it names"
 
 
-def load_client_certificate(context: ssl.SSLContext, certificate: bytes, key: bytes, source: str) -> None:
-    """Show this certificate. Raises ``KubeconfigError``."""
-    # ssl takes files only; the file is private and gone at once.
-    with tempfile.NamedTemporaryFile(prefix="virtual-kubelet-") as file:
-        file.write(certificate.rstrip() + b"\n" + key)
-        file.flush()
+class CertificateFiles(NamedTuple):
+    """Where a certificate and its key are read from, again and again: somebody renews them."""
+
+    certificate: Path
+    key: Path
+
+
+class ClientCertificate:
+    """Puts a certificate into a TLS context. Connections show it when they begin: a new one takes new connections.
+
+    Args:
+        context: of the connections.
+        whose: for error messages, such as ``user 'u' of FILE``.
+        files: read again each ``period`` seconds, and after ``reject``.
+        period: seconds (client-go: 300; a token file is read each minute, and so is this).
+
+    Attributes:
+        changes: goes up whenever another certificate is shown.
+        expires: when the one that is shown ends; None if there is none.
+    """
+
+    def __init__(
+        self, context: ssl.SSLContext, whose: str, *, files: CertificateFiles | None = None, period: float = 60.0
+    ) -> None:
+        self._context = context
+        self.whose = whose
+        self._files = files
+        self._period = period
+        self._read_at = time.monotonic()
+        self._trouble_said = False
+        self._pair: tuple[bytes, bytes] | None = None
+        self.changes = 0
+        self.expires: datetime | None = None
+
+    def show(self, certificate: bytes, key: bytes) -> None:
+        """Show this one (both PEM) from now on; does nothing if it is the same. Blocks. Raises ``KubeconfigError``."""
+        if (certificate, key) == self._pair:
+            return
+        expires = _end_of(certificate, self.whose)
+        # ssl takes files only; the file is private and gone at once.
+        with tempfile.NamedTemporaryFile(prefix="virtual-kubelet-") as file:
+            file.write(certificate.rstrip() + b"\n" + key)
+            file.flush()
+            try:
+                self._context.load_cert_chain(file.name, password=lambda: b"")
+            except (ssl.SSLError, ValueError):
+                raise KubeconfigError(
+                    f"the client certificate and key of {self.whose} do not work: are both PEM, and of one pair?"
+                ) from None
+        self._pair = (certificate, key)
+        self.expires = expires
+        self.changes += 1
+
+    @property
+    def problem(self) -> str:
+        """A sentence if it has expired, else nothing."""
+        if self.expires is None or datetime.now(UTC) < self.expires:
+            return ""
+        return f"the client certificate of {self.whose} expired on {self.expires:%Y-%m-%d %H:%M} UTC"
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for ``refresh``."""
+        return self._files is not None and time.monotonic() - self._read_at >= self._period
+
+    def reject(self) -> None:
+        """The server did not accept it: read the files again before the next request."""
+        self._read_at = float("-inf")
+
+    async def refresh(self) -> None:
+        """Read the files again. While they are being replaced, what was in them may still be good."""
+        if self._files is None:
+            return
+        self._read_at = time.monotonic()
         try:
-            context.load_cert_chain(file.name, password=lambda: b"")
-        except (ssl.SSLError, ValueError):
-            raise KubeconfigError(
-                f"the client certificate and key of {source} do not work: are both PEM, and of one pair?"
-            ) from None
+            await asyncio.to_thread(self._read, self._files)
+            self._trouble_said = False
+        except (OSError, KubeconfigError) as error:
+            if not self._trouble_said:
+                self._trouble_said = True
+                said = error.strerror if isinstance(error, OSError) else error
+                log.warning("cannot renew the client certificate from %s: %s", self._files.certificate, said)
+
+    def _read(self, files: CertificateFiles) -> None:
+        self.show(files.certificate.read_bytes(), files.key.read_bytes())
 
 
-def check_not_expired(certificate: bytes, whose: str) -> None:
-    """Raises ``KubeconfigError`` if it has expired, or is no certificate."""
+def _end_of(certificate: bytes, whose: str) -> datetime:
     from cryptography import x509  # 100 ms to import: only where there is a certificate
 
     try:
-        end = x509.load_pem_x509_certificate(certificate).not_valid_after_utc
+        return x509.load_pem_x509_certificate(certificate).not_valid_after_utc
     except ValueError:
         raise KubeconfigError(f"the client certificate of {whose} is not a PEM certificate") from None
-    if end < datetime.now(UTC):
-        raise KubeconfigError(
-            f"the client certificate of {whose} expired on {end:%Y-%m-%d %H:%M} UTC", hint="get a new kubeconfig"
-        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass, field
 
+from virtual_kubelet.kube.client_certificate import ClientCertificate
 from virtual_kubelet.kube.credentials import Credentials
 
 __all__ = ["ClientConfig"]
@@ -18,6 +19,8 @@ class ClientConfig:
         server: base URL, such as ``https://10.0.0.1:6443``.
         ssl_context: None for plain HTTP.
         credentials: what proves who we are.
+        client_certificate: what ``ssl_context`` shows, if it is read again or comes from an exec plugin, or if it is to be
+            said when it has expired.
         certificate_authority: PEM of the cluster's CA, if the configuration names one.
         tls_server_name: name to expect in the server's certificate instead of the URL's host.
         proxy: URL of an HTTP proxy.
@@ -28,6 +31,7 @@ class ClientConfig:
     server: str
     ssl_context: ssl.SSLContext | None = field(repr=False)
     credentials: Credentials
+    client_certificate: ClientCertificate | None = field(default=None, repr=False, kw_only=True)
     certificate_authority: bytes | None = field(default=None, repr=False)
     tls_server_name: str | None = None
     proxy: str | None = field(default=None, repr=False)  # its URL may hold a password

@@ -1,6 +1,6 @@
 """What proves who we are: nothing, a token, a token file that rotates, a password, an exec plugin.
 
-A credential gives the ``Authorization`` header for the next request; client certificates are in the TLS context.
+A credential gives the ``Authorization`` header for the next request; ``client_certificate`` is what TLS shows.
 """
 
 from __future__ import annotations
@@ -19,15 +19,12 @@ __all__ = ["Anonymous", "BasicAuth", "Credentials", "StaticToken", "TokenFile", 
 class Credentials(Protocol):
     """Gives the header for a request."""
 
-    #: Goes up whenever the TLS context shows another client certificate: it takes new connections to show it.
-    certificate_changes: int
-
     async def authorization(self) -> str | None:
         """The ``Authorization`` header, or None for none. Raises ``CredentialsError`` if it cannot be had."""
         ...
 
-    def reject(self) -> None:
-        """The server answered 401 to the last one: get a new one next time."""
+    def reject(self, used: str | None) -> None:
+        """The server answered 401 to this header: get a new one next time, unless there is one already."""
         ...
 
 
@@ -39,19 +36,15 @@ def bearer(token: str) -> str | None:
 class Anonymous:
     """Nothing but, perhaps, a client certificate."""
 
-    certificate_changes = 0
-
     async def authorization(self) -> str | None:
         return None
 
-    def reject(self) -> None:
+    def reject(self, used: str | None) -> None:
         """There is nothing to renew."""
 
 
 class StaticToken:
     """A bearer token that never changes. Raises ``KubeconfigError`` if it cannot be one."""
-
-    certificate_changes = 0
 
     def __init__(self, token: str) -> None:
         header = bearer(token)
@@ -62,14 +55,12 @@ class StaticToken:
     async def authorization(self) -> str | None:
         return self._header
 
-    def reject(self) -> None:
+    def reject(self, used: str | None) -> None:
         """There is nothing to renew."""
 
 
 class BasicAuth:
     """User name and password."""
-
-    certificate_changes = 0
 
     def __init__(self, username: str, password: str) -> None:
         self._header = "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
@@ -77,14 +68,12 @@ class BasicAuth:
     async def authorization(self) -> str | None:
         return self._header
 
-    def reject(self) -> None:
+    def reject(self, used: str | None) -> None:
         """There is nothing to renew."""
 
 
 class TokenFile:
     """A bearer token in a file that somebody rotates: read again each minute, as client-go does, and after a 401."""
-
-    certificate_changes = 0
 
     def __init__(self, path: Path, *, period: float = 60.0) -> None:
         self.path = path
@@ -110,5 +99,6 @@ class TokenFile:
             self._read_at = now
         return self._header
 
-    def reject(self) -> None:
-        self._read_at = float("-inf")
+    def reject(self, used: str | None) -> None:
+        if used == self._header:
+            self._read_at = float("-inf")

@@ -6,8 +6,8 @@ import asyncio
 import base64
 import json
 import os
-import ssl
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from virtual_kubelet.errors import CredentialsError, KubeconfigError
-from virtual_kubelet.kube.client_certificate import load_client_certificate
+from virtual_kubelet.kube.client_certificate import ClientCertificate
 from virtual_kubelet.kube.credentials import bearer
 from virtual_kubelet.objects.times import parse_time
 
@@ -91,19 +91,27 @@ class ExecPlugin:
     """Runs the plugin when there is no credential, when it expires and after a 401. What it prints is never shown.
 
     Args:
-        context: where a client certificate that the plugin gives is put, for new connections.
+        certificate: what shows a client certificate that the plugin gives; None without TLS.
         time_limit: seconds the plugin may take.
+        rest: seconds after a run in which a 401 does not make it run again: what it gave then is no better now.
     """
 
-    def __init__(self, spec: ExecSpec, context: ssl.SSLContext | None, *, time_limit: float = 60.0) -> None:
+    def __init__(
+        self,
+        spec: ExecSpec,
+        certificate: ClientCertificate | None,
+        *,
+        time_limit: float = 60.0,
+        rest: float = 5.0,
+    ) -> None:
         self._spec = spec
-        self._context = context
+        self._certificate = certificate
         self._time_limit = time_limit
+        self._rest = rest
+        self._ran_at = float("-inf")
         self._header: str | None = None
         self._valid = False
         self._renew_at: datetime | None = None
-        self._pair: tuple[bytes, bytes] | None = None
-        self.certificate_changes = 0
         self._lock = asyncio.Lock()
 
     async def authorization(self) -> str | None:
@@ -113,8 +121,9 @@ class ExecPlugin:
                     await self._run()
         return self._header
 
-    def reject(self) -> None:
-        self._valid = False
+    def reject(self, used: str | None) -> None:
+        if used == self._header and time.monotonic() - self._ran_at >= self._rest:
+            self._valid = False
 
     def _current(self) -> bool:
         return self._valid and (self._renew_at is None or datetime.now(UTC) < self._renew_at)
@@ -174,16 +183,15 @@ class ExecPlugin:
             raise CredentialsError(f"{name} answered with another apiVersion than {self._spec.api_version}")
         if header is None and (token or pair is None):
             raise CredentialsError(f"{name} gave neither a token nor a client certificate and key")
-        if pair is not None and pair != self._pair and self._context is not None:
+        if pair is not None and self._certificate is not None:
             try:
-                await asyncio.to_thread(load_client_certificate, self._context, *pair, self._spec.source)
+                await asyncio.to_thread(self._certificate.show, *pair)
             except KubeconfigError:
                 raise CredentialsError(f"{name} gave a client certificate and key that do not work") from None
-            self._pair = pair
-            self.certificate_changes += 1
         self._header = header
         self._renew_at = None
         if expires is not None:
             now = datetime.now(UTC)
             self._renew_at = expires - min(_MARGIN, (expires - now) / 2)
+        self._ran_at = time.monotonic()
         self._valid = True

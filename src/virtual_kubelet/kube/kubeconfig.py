@@ -1,8 +1,8 @@
 """Kubeconfig files and the in-cluster configuration to a ``ClientConfig``.
 
 The rules are client-go's (tools/clientcmd): files of ``KUBECONFIG`` are merged, the first to set a value wins, relative
-paths are relative to the file that names them. Everything is read here, before anything else runs; only token files and
-exec plugins are asked again later.
+paths are relative to the file that names them. Everything is read here, before anything else runs; only what rotates is
+asked again later: token files, files of a client certificate and its key, exec plugins.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from virtual_kubelet.errors import KubeconfigError
-from virtual_kubelet.kube.client_certificate import check_not_expired, load_client_certificate
+from virtual_kubelet.kube.client_certificate import RENEWAL_HINT, CertificateFiles, ClientCertificate
 from virtual_kubelet.kube.config import ClientConfig
 from virtual_kubelet.kube.credentials import Anonymous, BasicAuth, Credentials, StaticToken, TokenFile
 from virtual_kubelet.kube.exec_plugin import ExecPlugin, ExecSpec
@@ -66,7 +66,7 @@ def in_cluster_config(*, directory: Path = _SERVICE_ACCOUNT) -> ClientConfig:
     namespace = directory / "namespace"
     return ClientConfig(
         server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
-        ssl_context=_tls(ca, None, None, insecure=False, source=str(directory)),
+        ssl_context=_tls(ca, insecure=False, source=str(directory)),
         credentials=TokenFile(token),
         certificate_authority=ca,
         proxy=proxy_for(None, "https", host),
@@ -191,21 +191,36 @@ class _Kubeconfig:
             raise KubeconfigError(
                 f"user {user_name!r} of {self.source} has only one of client-certificate and client-key"
             )
-        if certificate is not None:
-            check_not_expired(certificate, f"user {user_name!r} of {self.source}")
-        tls = None
+        tls = shown = None
         if parts.scheme == "https":
-            tls = _tls(ca, certificate, key, insecure=insecure, source=self.source)
+            tls = _tls(ca, insecure=insecure, source=self.source)
+            shown = self.client_certificate(tls, user, f"user {user_name!r} of {self.source}", user_folder)
+            if certificate is not None and key is not None:
+                shown.show(certificate, key)
+            if shown.problem:
+                raise KubeconfigError(shown.problem, hint=RENEWAL_HINT)
         return ClientConfig(
             server=server.rstrip("/"),
             ssl_context=tls,
-            credentials=self.credentials(user, user_name, user_folder, cluster, ca, tls),
+            credentials=self.credentials(user, user_name, user_folder, cluster, ca, shown),
+            client_certificate=shown,
             certificate_authority=ca,
             tls_server_name=str(server_name) if server_name else None,
             proxy=proxy_for(cluster.get("proxy-url"), parts.scheme, parts.hostname),
             namespace=str(chosen.get("namespace") or "default"),
             source=self.source,
         )
+
+    @staticmethod
+    def client_certificate(tls: ssl.SSLContext, user: Mapping[str, Any], whose: str, folder: Path) -> ClientCertificate:
+        files = None
+        if (
+            user.get("client-certificate")
+            and not user.get("client-certificate-data")
+            and not user.get("client-key-data")
+        ):
+            files = CertificateFiles(folder / str(user["client-certificate"]), folder / str(user.get("client-key")))
+        return ClientCertificate(tls, whose, files=files)
 
     def credentials(
         self,
@@ -214,7 +229,7 @@ class _Kubeconfig:
         folder: Path,
         cluster: Mapping[str, Any],
         ca: bytes | None,
-        tls: ssl.SSLContext | None,
+        shown: ClientCertificate | None,
     ) -> Credentials:
         if user.get("as") or user.get("as-uid") or user.get("as-groups") or user.get("as-user-extra"):
             raise KubeconfigError(
@@ -236,7 +251,9 @@ class _Kubeconfig:
                 hint="use the exec plugin of your cloud, such as gke-gcloud-auth-plugin or kubelogin",
             )
         if user.get("exec"):
-            return ExecPlugin(ExecSpec.parse(user["exec"], folder, cluster, ca, f"user {name!r} of {self.source}"), tls)
+            return ExecPlugin(
+                ExecSpec.parse(user["exec"], folder, cluster, ca, f"user {name!r} of {self.source}"), shown
+            )
         return Anonymous()
 
 
@@ -259,9 +276,7 @@ def _read(path: Path, what: str) -> bytes:
         raise KubeconfigError(f"cannot read {what} from {path}: {error.strerror}") from None
 
 
-def _tls(
-    ca: bytes | None, certificate: bytes | None, key: bytes | None, *, insecure: bool, source: str
-) -> ssl.SSLContext:
+def _tls(ca: bytes | None, *, insecure: bool, source: str) -> ssl.SSLContext:
     if ca is not None and not ca.strip():  # nothing would be taken for "the system's authorities"
         raise KubeconfigError(f"the certificate-authority of {source} is empty")
     try:
@@ -273,6 +288,4 @@ def _tls(
     if insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    if certificate is not None and key is not None:
-        load_client_certificate(context, certificate, key, source)
     return context

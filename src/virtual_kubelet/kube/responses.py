@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 from collections.abc import Mapping
+from typing import Final
 
 import aiohttp
 import msgspec
@@ -24,7 +26,7 @@ from virtual_kubelet.errors import (
 )
 from virtual_kubelet.objects.meta_v1 import Status
 
-__all__ = ["error_from", "error_from_status", "explain"]
+__all__ = ["error_from", "error_from_status", "explain", "refused_in_tls"]
 
 _BY_CODE: dict[int, type[ApiError]] = {
     400: BadRequestError,
@@ -36,6 +38,8 @@ _BY_CODE: dict[int, type[ApiError]] = {
     422: InvalidObjectError,
     429: TooManyRequestsError,
 }
+#: The same, where aiohttp wraps it into an error of its own.
+_CLOSED: Final = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED)
 _decoder = msgspec.json.Decoder(Status)
 
 
@@ -83,6 +87,15 @@ def explain(error: BaseException) -> str:
     return proxied + _reason(error)
 
 
+def refused_in_tls(error: BaseException) -> bool:
+    """Whether this may be a server that does not accept our certificate: an alert, or a connection that just ends."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        error = error.os_error
+    if isinstance(error, (ssl.SSLCertVerificationError, ConnectionRefusedError)):
+        return False  # that is us, who do not accept the server's; and nobody who has seen ours
+    return isinstance(error, (ssl.SSLError, ConnectionError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError))
+
+
 def _reason(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
@@ -92,7 +105,9 @@ def _reason(error: BaseException) -> str:
         return "connection refused"
     if isinstance(error, socket.gaierror):
         return "its name cannot be resolved"
-    if isinstance(error, (aiohttp.ServerDisconnectedError, ConnectionResetError)):
+    if isinstance(error, (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError)):
+        return "it closed the connection"
+    if isinstance(error, OSError) and error.errno in _CLOSED:
         return "it closed the connection"
     if isinstance(error, aiohttp.ClientPayloadError):
         return "it broke off in the middle of its answer"

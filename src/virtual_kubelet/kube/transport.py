@@ -11,10 +11,11 @@ from typing import Any, Final, NamedTuple
 import aiohttp
 from yarl import URL
 
-from virtual_kubelet.errors import ApiConnectionError, ApiTimeoutError
+from virtual_kubelet.errors import ApiConnectionError, ApiError, ApiTimeoutError, UnauthorizedError
 from virtual_kubelet.kube.budget import RequestBudget
+from virtual_kubelet.kube.client_certificate import RENEWAL_HINT
 from virtual_kubelet.kube.config import ClientConfig
-from virtual_kubelet.kube.responses import error_from, explain
+from virtual_kubelet.kube.responses import error_from, explain, refused_in_tls
 from virtual_kubelet.telemetry.metrics import Metrics
 from virtual_kubelet.telemetry.tracing import span
 
@@ -27,6 +28,31 @@ class ApiResponse(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+class _Connections:
+    """A pool of connections. Entered by each who uses it; once retired, the last one to leave closes it."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self.session = session
+        self._users = 0
+        self._retired = False
+
+    async def __aenter__(self) -> aiohttp.ClientSession:
+        self._users += 1
+        return self.session
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._users -= 1
+        await self._close_if_done()
+
+    async def retire(self) -> None:
+        self._retired = True
+        await self._close_if_done()
+
+    async def _close_if_done(self) -> None:
+        if self._retired and not self._users:
+            await self.session.close()
 
 
 class Transport:
@@ -54,22 +80,22 @@ class Transport:
         self._retries = retries
         self._longest_retry_after = longest_retry_after
         self._base = config.server.rstrip("/")
-        self._session: aiohttp.ClientSession | None = None
-        self._stream_session: aiohttp.ClientSession | None = None
-        self._certificate_changes = config.credentials.certificate_changes
-        self._retired: list[aiohttp.ClientSession] = []
+        self._for_requests: _Connections | None = None
+        self._for_streams: _Connections | None = None
+        self._certificate_changes = 0
+        self._retired: list[_Connections] = []
         self._counters: dict[tuple[str, str, str], Any] = {}
         self._timers: dict[tuple[str, str], Any] = {}
         self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
 
     async def aclose(self) -> None:
         """Close all connections; requests and streams under way fail."""
-        sessions = [*self._retired, self._session, self._stream_session]
-        self._session = self._stream_session = None
+        pools = [*self._retired, self._for_requests, self._for_streams]
+        self._for_requests = self._for_streams = None
         self._retired = []
-        for session in sessions:
-            if session is not None:
-                await session.close()
+        for pool in pools:
+            if pool is not None:
+                await pool.session.close()
 
     async def send(
         self,
@@ -119,10 +145,10 @@ class Transport:
                 raise self._broken(error) from error
             if answer.status < 300:
                 return answer
-            failure = error_from(answer.status, answer.headers, answer.body)
+            failure = self._failure(answer.status, answer.headers, answer.body)
             if answer.status == 401 and not refreshed:
                 refreshed = True
-                self.config.credentials.reject()
+                self._reject(headers.get("Authorization"))
             elif answer.status in (429, 503) and failure.retry_after is not None and refused < self._retries:
                 refused += 1
                 await asyncio.sleep(min(failure.retry_after, self._longest_retry_after))
@@ -139,6 +165,7 @@ class Transport:
         verb: str,
         resource: str,
     ) -> ApiResponse:
+        headers.pop("Authorization", None)
         authorization = await self.config.credentials.authorization()
         if authorization is not None:
             headers["Authorization"] = authorization
@@ -146,19 +173,22 @@ class Transport:
         limit = self._timeouts.get(seconds)
         if limit is None:
             limit = self._timeouts[seconds] = aiohttp.ClientTimeout(total=seconds)
-        self._retire_after_new_certificate()
-        if self._session is None:
-            self._session = self._new_session(self._connections)
+        await self._check_certificate()
+        if self._for_requests is None:
+            self._for_requests = _Connections(self._new_session(self._connections))
         started = time.perf_counter()
-        async with self._session.request(
-            method,
-            url,
-            data=body,
-            headers=headers,
-            timeout=limit,
-            allow_redirects=False,
-            server_hostname=self.config.tls_server_name,
-        ) as answer:
+        async with (
+            self._for_requests as session,
+            session.request(
+                method,
+                url,
+                data=body,
+                headers=headers,
+                timeout=limit,
+                allow_redirects=False,
+                server_hostname=self.config.tls_server_name,
+            ) as answer,
+        ):
             content = await answer.read()
         self._count(verb, resource, str(answer.status), time.perf_counter() - started)
         return ApiResponse(answer.status, answer.headers, content)
@@ -166,46 +196,52 @@ class Transport:
     @asynccontextmanager
     async def stream(self, path: str, resource: str, inactivity: float | None) -> AsyncIterator[AsyncIterator[bytes]]:
         """A GET whose answer is read as it comes; ``inactivity`` seconds without a byte raise ``ApiTimeoutError``."""
-        try:
-            answer = await self._open(path, resource, inactivity)
-            async with answer:
-                yield answer.content.iter_any()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._broken(error) from error
-
-    async def _open(self, path: str, resource: str, inactivity: float | None) -> aiohttp.ClientResponse:
         url = URL(self._base + path, encoded=True)
-        timeout = aiohttp.ClientTimeout(total=None, sock_read=inactivity)
-        for refreshed in (False, True):
+        for last_try in (False, True):
             authorization = await self.config.credentials.authorization()
-            headers = {} if authorization is None else {"Authorization": authorization}
-            self._retire_after_new_certificate()
-            if self._stream_session is None:
-                self._stream_session = self._new_session(0)
-            started = time.perf_counter()
-            try:
-                async with asyncio.timeout(self.request_timeout):
-                    answer = await self._stream_session.get(
-                        url,
-                        headers=headers,
-                        timeout=timeout,
-                        allow_redirects=False,
-                        server_hostname=self.config.tls_server_name,
-                    )
-            except (aiohttp.ClientError, TimeoutError, OSError):
-                self._count("watch", resource, "error")
-                raise
-            self._count("watch", resource, str(answer.status), time.perf_counter() - started)
-            if answer.status < 300:
-                return answer
-            async with answer, asyncio.timeout(self.request_timeout):
-                failure = error_from(answer.status, answer.headers, await answer.read())
+            await self._check_certificate()
+            if self._for_streams is None:
+                self._for_streams = _Connections(self._new_session(0))
+            async with self._for_streams as session:
+                try:
+                    answer = await self._open(session, url, authorization, resource, inactivity)
+                    async with answer:
+                        if answer.status < 300:
+                            yield answer.content.iter_any()
+                            return
+                        async with asyncio.timeout(self.request_timeout):
+                            body = await answer.read()
+                except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                    raise self._broken(error) from error
+            failure = self._failure(answer.status, answer.headers, body)
             if answer.status == 401:
-                self.config.credentials.reject()
-                if not refreshed:
-                    continue
-            break
-        raise failure
+                self._reject(authorization)
+            if answer.status != 401 or last_try:
+                raise failure
+
+    async def _open(
+        self,
+        session: aiohttp.ClientSession,
+        url: URL,
+        authorization: str | None,
+        resource: str,
+        inactivity: float | None,
+    ) -> aiohttp.ClientResponse:
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(self.request_timeout):
+                answer = await session.get(
+                    url,
+                    headers={} if authorization is None else {"Authorization": authorization},
+                    timeout=aiohttp.ClientTimeout(total=None, sock_read=inactivity),
+                    allow_redirects=False,
+                    server_hostname=self.config.tls_server_name,
+                )
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            self._count("watch", resource, "error")
+            raise
+        self._count("watch", resource, str(answer.status), time.perf_counter() - started)
+        return answer
 
     def _new_session(self, connections: int) -> aiohttp.ClientSession:
         config = self.config
@@ -223,20 +259,53 @@ class Transport:
         session._retry_connection = False
         return session
 
-    def _retire_after_new_certificate(self) -> None:
+    async def _check_certificate(self) -> None:
         """A client certificate is shown when a connection begins: a new one needs new connections."""
-        changes = self.config.credentials.certificate_changes
-        if changes == self._certificate_changes:
+        certificate = self.config.client_certificate
+        if certificate is None:
             return
-        self._certificate_changes = changes
-        # What is under way may end on its old connection; idle ones are closed by their keep-alive limit.
-        self._retired += [session for session in (self._session, self._stream_session) if session is not None]
-        self._session = self._stream_session = None
+        if certificate.due:
+            await certificate.refresh()
+        if certificate.changes == self._certificate_changes:
+            return
+        self._certificate_changes = certificate.changes
+        # What is under way may end on its old connection.
+        old = [pool for pool in (self._for_requests, self._for_streams) if pool is not None]
+        self._for_requests = self._for_streams = None
+        self._retired = [pool for pool in (*self._retired, *old) if not pool.session.closed]
+        for pool in old:
+            await pool.retire()
+
+    def _reject(self, authorization: str | None) -> None:
+        """The server did not accept what we are: have it renewed before the next request."""
+        self.config.credentials.reject(authorization)
+        if self.config.client_certificate is not None:
+            self.config.client_certificate.reject()
+
+    def _failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
+        failure = error_from(status, headers, body)
+        why = self._expired() if status == 401 else ""
+        if why:
+            failure = UnauthorizedError(status, failure.reason, f"{failure}: {why}", retry_after=failure.retry_after)
+            failure.add_note(RENEWAL_HINT)
+        return failure
 
     def _broken(self, error: BaseException) -> ApiConnectionError:
         if isinstance(error, TimeoutError):
             return ApiTimeoutError(f"the API server at {self._base} did not answer in time")
-        return ApiConnectionError(f"cannot talk to the API server at {self._base}: {explain(error)}")
+        what = f"cannot talk to the API server at {self._base}: {explain(error)}"
+        # A server that refuses it in TLS says so with an alert, which the end of the connection may overtake.
+        why = self._expired() if refused_in_tls(error) else ""
+        if not why:
+            return ApiConnectionError(what)
+        self._reject(None)
+        broken = ApiConnectionError(f"{what}: {why}")
+        broken.add_note(RENEWAL_HINT)
+        return broken
+
+    def _expired(self) -> str:
+        certificate = self.config.client_certificate
+        return "" if certificate is None else certificate.problem
 
     def _count(self, verb: str, resource: str, code: str, seconds: float | None = None) -> None:
         if self._metrics is None:
