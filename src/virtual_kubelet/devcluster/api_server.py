@@ -252,9 +252,9 @@ def _attributes(info: RequestInfo, request: Request) -> Attributes:
         name = selector.exactly("metadata.name") or ""
         node = selector.exactly("spec.nodeName") or ""
     resource = info.resource
-    return Attributes(
-        info.verb, resource.group, resource.plural, info.subresource, info.namespace, name, node_selector=node
-    )
+    # A namespace is in itself.
+    namespace = info.name if resource.plural == "namespaces" else info.namespace
+    return Attributes(info.verb, resource.group, resource.plural, info.subresource, namespace, name, node_selector=node)
 
 
 def _status_response(error: StatusError) -> Response:

@@ -1,4 +1,4 @@
-"""Who a request comes from: a service account's token, else the client certificate, else nobody."""
+"""Who a request comes from: the client certificate's owner, else a service account by its token, else nobody."""
 
 from __future__ import annotations
 
@@ -36,20 +36,21 @@ class Authenticator:
         return user
 
     def _caller(self, request: Request) -> User | None:
-        header = request.headers.get("authorization")
-        if header[:7].lower() == _BEARER:
-            found = self._tokens.authenticate(header[7:].strip())
-            if found is None:
-                raise unauthorized()
-            return found[0]
         peer = request.peer_certificate
-        return None if peer is None else self._from_certificate(peer)
+        if peer is not None and (user := self._from_certificate(peer)) is not None:
+            return user
+        header = request.headers.get("authorization")
+        if header[:7].lower() == _BEARER and (found := self._tokens.authenticate(header[7:].strip())) is not None:
+            return found[0]
+        if peer is not None or header:
+            raise unauthorized()
+        return None
 
     @staticmethod
-    def _from_certificate(peer: PeerIdentity) -> User:
+    def _from_certificate(peer: PeerIdentity) -> User | None:
         # Expired certificates pass the handshake, so that they are answered 401, not a broken connection.
         if not peer.common_name or time.time() >= peer.not_after:
-            raise unauthorized()
+            return None
         return _certificate_user(peer.common_name, peer.organizations, peer.sha256)
 
     @staticmethod

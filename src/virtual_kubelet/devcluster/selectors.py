@@ -6,13 +6,14 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
+from virtual_kubelet.devcluster.names import label_value_problems, qualified_name_problems
 from virtual_kubelet.devcluster.statuses import StatusError, bad_request
 
 __all__ = ["FieldSelector", "LabelSelector", "Requirement", "parse_field_selector", "parse_label_selector"]
 
 _TOKEN: Final = re.compile(r"\s*(?:(?P<op>==|!=|=|!|\(|\)|,|<|>)|(?P<word>[^\s=!(),<>]+))")
-_LABEL_NAME: Final = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z")
-_LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
+#: Operators between a key and one value, and what they come to.
+_BINARY: Final = {"=": "in", "==": "in", "!=": "notin", ">": "gt", "<": "lt"}
 
 
 class Requirement(NamedTuple):
@@ -80,28 +81,33 @@ class FieldSelector(tuple[FieldTerm, ...]):
 
 
 def parse_label_selector(text: str) -> LabelSelector:
-    """``a=b,c!=d,e in (f,g),!h``. Raises ``StatusError`` 400."""
+    """``a=b,c!=d,e in (f,g),!h``. Raises ``StatusError`` 400, with the sentences of apimachinery's parser."""
     if not text.strip():
         return LabelSelector()
-    parser = _LabelParser(text)
-    return LabelSelector(parser.parse())
+    try:
+        return LabelSelector(_LabelParser(text).parse())
+    except _Malformed as error:
+        raise bad_request(str(error)) from None
+
+
+class _Malformed(Exception):
+    """Why a label selector is none."""
 
 
 class _LabelParser:
+    """apimachinery's recursive descent; ``in`` and ``notin`` are words but where an operator is due."""
+
     def __init__(self, text: str) -> None:
-        self._tokens: list[str] = []
-        position = 0
-        text = text.strip()
-        while position < len(text):
-            match = _TOKEN.match(text, position)
-            if match is None:
-                raise bad_request(f"unable to parse requirement: found '{text[position]}', expected: identifier")
-            self._tokens.append(match.group("op") or match.group("word"))
-            position = match.end()
+        tokens = _TOKEN.findall(text)
+        self._tokens: list[str] = [operator or word for operator, word in tokens]
+        self._words = [bool(word) for _, word in tokens]
         self._next = 0
 
     def _peek(self) -> str:
         return self._tokens[self._next] if self._next < len(self._tokens) else ""
+
+    def _is_word(self) -> bool:
+        return self._next < len(self._tokens) and self._words[self._next]
 
     def _take(self) -> str:
         token = self._peek()
@@ -109,76 +115,87 @@ class _LabelParser:
         return token
 
     def parse(self) -> list[Requirement]:
-        found = [self._requirement()]
-        while (token := self._take()) == ",":
-            found.append(self._requirement())
-        if token:
-            raise bad_request(f"found '{token}', expected: ',' or 'end of string'")
-        return found
+        found: list[Requirement] = []
+        if not self._is_word() and self._peek() != "!":
+            raise _Malformed(f"found '{self._peek()}', expected: !, identifier, or 'end of string'")
+        while True:
+            try:
+                found.append(self._requirement())
+            except _Malformed as error:
+                raise _Malformed(f"unable to parse requirement: {error}") from None
+            token = self._take()
+            if not token:
+                return found
+            if token != ",":
+                raise _Malformed(f"found '{token}', expected: ',' or 'end of string'")
+            if not self._is_word() and self._peek() != "!":
+                raise _Malformed(f"found '{self._peek()}', expected: identifier after ','")
 
     def _requirement(self) -> Requirement:
-        token = self._take()
-        if token == "!":
-            return Requirement(self._key(self._take()), "!", frozenset())
-        key = self._key(token)
-        operator = self._peek()
-        if operator in ("", ","):
+        absent = self._peek() == "!"
+        if absent:
+            self._next += 1
+        if not self._is_word():
+            raise _Malformed(f"found '{self._peek()}', expected: identifier")
+        key = self._take()
+        if problems := qualified_name_problems(key):
+            raise _Malformed(f'<nil>: Invalid value: "{key}": {"; ".join(problems)}')
+        if absent:
+            return Requirement(key, "!", frozenset())
+        if self._peek() in ("", ","):
             return Requirement(key, "exists", frozenset())
-        self._next += 1
-        if operator in ("=", "==", "!="):
-            value = self._take() if self._peek() not in ("", ",") else ""
-            return Requirement(key, "notin" if operator == "!=" else "in", frozenset([self._value(key, value)]))
+        operator = self._take()
         if operator in ("in", "notin"):
-            return Requirement(key, operator, self._values(key))
-        if operator in (">", "<"):
-            value = self._take()
-            if not re.fullmatch(r"[+-]?\d{1,19}", value):
-                raise bad_request(
-                    f"values[0][{key}]: Invalid value: \"{value}\": for 'Gt', 'Lt' operators, the value must be an integer"
-                )
-            return Requirement(key, "gt" if operator == ">" else "lt", frozenset([value]))
-        expected = "in, notin, =, ==, !=, gt, lt"
-        raise bad_request(f"unable to parse requirement: found '{operator}', expected: {expected}")
+            values = self._values()
+        elif operator in _BINARY:
+            values = frozenset([self._exact_value()])
+        else:
+            raise _Malformed(f"found '{operator}', expected: in, notin, =, ==, !=, gt, lt")
+        self._check(key, operator, values)
+        return Requirement(key, _BINARY.get(operator, operator), values)
 
-    def _values(self, key: str) -> frozenset[str]:
+    def _exact_value(self) -> str:
+        if self._peek() in ("", ","):
+            return ""
+        if not self._is_word():
+            raise _Malformed(f"found '{self._peek()}', expected: identifier")
+        return self._take()
+
+    def _values(self) -> frozenset[str]:
         if (token := self._take()) != "(":
-            raise bad_request(f"unable to parse requirement: found '{token}', expected: '('")
-        values: list[str] = []
-        expect_value = True
-        while (token := self._take()) != ")":
-            if token == ",":
-                if expect_value:
-                    values.append("")
-                expect_value = True
-            elif token and expect_value:
-                values.append(self._value(key, token))
-                expect_value = False
+            raise _Malformed(f"found '{token}' expected: '('")
+        if self._peek() == ")":
+            self._next += 1
+            return frozenset([""])
+        if not self._is_word() and self._peek() != ",":
+            raise _Malformed(f"found '{self._peek()}', expected: ',', ')' or identifier")
+        values: set[str] = set()
+        while True:
+            if self._is_word():
+                values.add(self._take())
+                if self._peek() not in (",", ")"):
+                    raise _Malformed(f"found '{self._peek()}', expected: ',' or ')'")
+            elif self._peek() == ",":
+                self._next += 1
+                if not values or self._peek() in (")", ","):
+                    values.add("")
             else:
-                raise bad_request(f"unable to parse requirement: found '{token}', expected: ',', or ')'")
-        if expect_value:
-            values.append("")
-        return frozenset(values)
+                raise _Malformed(f"found '{self._peek()}', expected: ',', or identifier")
+            if self._peek() == ")":
+                self._next += 1
+                return frozenset(values)
 
     @staticmethod
-    def _key(token: str) -> str:
-        if not _LABEL_NAME.match(token):
-            raise bad_request(
-                f'unable to parse requirement: <nil>: Invalid value: "{token}": name part must consist of alphanumeric '
-                "characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or "
-                "'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
-            )
-        return token
-
-    @staticmethod
-    def _value(key: str, value: str) -> str:
-        if not _LABEL_VALUE.match(value):
-            raise bad_request(
-                f'unable to parse requirement: values[0][{key}]: Invalid value: "{value}": a valid label must be an empty '
-                "string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
-                "alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
-                "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
-            )
-        return value
+    def _check(key: str, operator: str, values: frozenset[str]) -> None:
+        problems: list[str] = []
+        for index, value in enumerate(sorted(values)):
+            if operator in "<>" and not re.fullmatch(r"[+-]?\d{1,19}", value, re.ASCII):
+                detail = "for 'Gt', 'Lt' operators, the value must be an integer"
+                problems.append(f'values[{index}]: Invalid value: "{value}": {detail}')
+            where = f'values[{index}][{key}]: Invalid value: "{value}"'
+            problems += [f"{where}: {problem}" for problem in label_value_problems(value)]
+        if problems:
+            raise _Malformed(problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]")
 
 
 def parse_field_selector(text: str, supported: Collection[str]) -> FieldSelector:

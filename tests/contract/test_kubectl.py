@@ -1,0 +1,52 @@
+"""What kubectl prints of a server: transcripts of whole sessions, line by line, nothing on stderr that is not there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.contract.api_servers import ApiServer
+from tests.contract.commands import command, running_node
+from tests.contract.transcript import fill, mismatch, parse
+
+TRANSCRIPTS = Path(__file__).parent / "transcripts"
+
+
+@pytest.fixture
+async def node(
+    api_server: ApiServer, node_name: str, kubeconfig_file: Callable[[str], Path], tmp_path: Path
+) -> AsyncIterator[str]:
+    """A node with the mock provider that takes every pod."""
+    certificate, key = api_server.serving_certificate("127.0.0.1")
+    (tmp_path / "node.crt").write_bytes(certificate)
+    (tmp_path / "node.key").write_bytes(key)
+    options = ["--provider", "mock", "--disable-taint", "--listen", "127.0.0.1:0", "--node-ip", "127.0.0.1"]
+    options += ["--tls-cert-file", str(tmp_path / "node.crt"), "--tls-private-key-file", str(tmp_path / "node.key")]
+    async with running_node(kubeconfig_file(api_server.node_kubeconfig(node_name)), node_name, *options):
+        yield node_name
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", sorted(path.stem for path in TRANSCRIPTS.glob("*.txt")))
+async def test_kubectl_prints_what_the_transcript_says(
+    name: str, api_server: ApiServer, namespace: str, node: str, kubeconfig_file: Callable[[str], Path], tmp_path: Path
+) -> None:
+    content = json.loads(api_server.admin_kubeconfig())
+    content["contexts"][0]["context"]["namespace"] = namespace
+    environment = {
+        "KUBECONFIG": str(kubeconfig_file(json.dumps(content))),
+        "HOME": str(tmp_path),
+        "TMPDIR": str(tmp_path),
+        "LC_ALL": "C.UTF-8",
+    }
+    values = {"ns": namespace, "node": node, "files": os.fspath(TRANSCRIPTS), "context": content["current-context"]}
+    for step in parse((TRANSCRIPTS / f"{name}.txt").read_text(), api_server.kind):
+        done = await command("sh", "-c", fill(step.command, values), environment=environment, seconds=90)
+        where = f"{name}.txt:{step.line}: {step.command}"
+        assert not (wrong := mismatch(step.out, done.out, values)), f"{where}\n{wrong}\n{done.err}"
+        assert not (wrong := mismatch(step.err, done.err, values)), f"{where}\nstderr:\n{wrong}"
+        assert done.code == step.code, where
