@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tests.environment.pod_specs import pod_of
+from tests.environment.pod_specs import from_map, pod_of
 from virtual_kubelet.environment.references import ObjectReferences, containers_of, references_of
 
 
@@ -49,3 +49,17 @@ def test_references_without_a_name_are_none() -> None:
 def test_containers_come_in_the_order_in_which_they_start() -> None:
     pod = pod_of({"name": "m"}, initContainers=[{"name": "i"}], ephemeralContainers=[{"name": "e"}])
     assert [container.name for container in containers_of(pod)] == ["i", "m", "e"]
+
+
+def test_addresses_are_wanted_by_the_variables_that_are_one() -> None:
+    def variable(path: str) -> dict[str, object]:
+        return {"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": path}}}]}
+
+    assert references_of(pod_of({}, variable("status.podIP"))).needs_addresses
+    assert references_of(pod_of(variable("status.podIPs"))).needs_addresses
+    assert not references_of(pod_of(variable("status.hostIP"), {})).needs_addresses
+
+
+def test_settled_containers_refer_to_nothing() -> None:
+    pod = pod_of({"env": [from_map("A", "a", "k")]}, {"env": [from_map("A", "b", "k")]})
+    assert references_of(pod, {"main-0"}).config_maps == {"b"}

@@ -133,6 +133,7 @@ class PodApi:
         return msgspec.json.decode(msgspec.json.encode(obj), type=resource.object_type)
 
     async def list(self, resource: Resource[Any], namespace: str | None = None, **options: Any) -> ObjectList[Any]:
+        self._raise("find" if "metadata.name=" in (options.get("field_selector") or "") else "list", resource.plural)
         items = [
             msgspec.json.decode(msgspec.json.encode(obj), type=resource.object_type)
             for (plural, space, name), obj in self.objects.items()
@@ -220,9 +221,8 @@ class PodApi:
 
 
 def _selected(space: str, name: str, namespace: str | None, options: dict[str, Any]) -> bool:
-    wanted = options.get("field_selector") or ""
-    pinned = wanted.partition("metadata.name=")[2]
-    return namespace in (None, space) and (not pinned or pinned == name)
+    wanted = dict(part.split("=") for part in filter(None, (options.get("field_selector") or "").split(",")))
+    return namespace in (None, space) and wanted.get("metadata.name", name) == name
 
 
 class Provider:

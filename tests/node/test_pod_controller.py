@@ -523,6 +523,17 @@ async def test_a_pod_changed_while_the_node_was_down_is_updated() -> None:
         await until(lambda: provider.count("update", "p") == 1)
 
 
+async def test_an_update_of_an_adopted_pod_that_fails_is_tried_again() -> None:
+    one, deployed = pod("p"), pod("p")
+    one.status = running(one)
+    one.spec.containers = [Container(name="main", image="busybox:new")]
+    provider, api = NotifyingProvider(deployed), PodApi(one)
+    provider.fail("update", "p", RuntimeError("busy"))
+    async with controlled(api, provider):
+        await until(lambda: provider.count("update", "p") == 2)
+        assert provider.pods[PodKey.of(one)].spec.containers[0].image == "busybox:new"
+
+
 async def test_a_provider_that_cannot_list_its_pods_is_asked_again_and_nothing_begins() -> None:
     api, provider = PodApi(pod("p")), NotifyingProvider()
     provider.fail("list", "", RuntimeError("down"), RuntimeError("still down"))

@@ -87,14 +87,22 @@ class _FailedError(Exception):
         self.message, self.permanent, self.missing = message, permanent, missing
 
 
-def resolve_environment(pod: Pod, source: EnvironmentSource, *, skip_downward_api: bool = False) -> Resolution:
+def resolve_environment(
+    pod: Pod,
+    source: EnvironmentSource,
+    *,
+    settled: Mapping[str, Sequence[EnvVar]] | None = None,
+    skip_downward_api: bool = False,
+) -> Resolution:
     """Resolve all containers of ``pod``, which is not changed; the first failure ends it.
 
-    ``skip_downward_api`` is the Go framework's SkipDownwardAPIResolution: the pod comes back as it is.
+    Args:
+        settled: the variables of containers that were resolved before, by container: they are what they were.
+        skip_downward_api: the Go framework's SkipDownwardAPIResolution: the pod comes back as it is.
     """
     if skip_downward_api:
         return Resolution(pod)
-    resolver = _Resolver(pod, source)
+    resolver = _Resolver(pod, source, settled)
     spec = pod.spec
     try:
         spec = replace(
@@ -114,8 +122,10 @@ def resolve_environment(pod: Pod, source: EnvironmentSource, *, skip_downward_ap
 
 
 class _Resolver:
-    def __init__(self, pod: Pod, source: EnvironmentSource) -> None:
-        self.pod, self.source = pod, source
+    def __init__(
+        self, pod: Pod, source: EnvironmentSource, settled: Mapping[str, Sequence[EnvVar]] | None = None
+    ) -> None:
+        self.pod, self.source, self.settled = pod, source, settled or {}
         self.events: list[EnvironmentEvent] = []
         self.current = ""
         self.services = service_variables(
@@ -127,8 +137,19 @@ class _Resolver:
 
     def container(self, container: Container) -> Container:
         self.current = container.name
-        if not (self.services or container.env or container.env_from or _refers(container)):
+        if not (self.services or self.settled or container.env or container.env_from or _refers(container)):
             return container  # most containers of a large node; a copy costs more than the rest
+        settled = self.settled.get(container.name)
+        values = self.values(container) if settled is None else {v.name: v.value or "" for v in settled}
+        return replace(
+            container,
+            env=[EnvVar(name=name, value=value) for name, value in values.items()] or None,
+            env_from=None,
+            command=[expand(part, values) for part in container.command] if container.command else container.command,
+            args=[expand(part, values) for part in container.args] if container.args else container.args,
+        )
+
+    def values(self, container: Container) -> dict[str, str]:
         values: dict[str, str] = {}
         for entry in container.env_from or ():
             self.env_from(entry, values)
@@ -138,13 +159,7 @@ class _Resolver:
                 values[variable.name] = value
         for name, value in self.services.items():
             values.setdefault(name, value)
-        return replace(
-            container,
-            env=[EnvVar(name=name, value=value) for name, value in values.items()] or None,
-            env_from=None,
-            command=[expand(part, values) for part in container.command] if container.command else container.command,
-            args=[expand(part, values) for part in container.args] if container.args else container.args,
-        )
+        return values
 
     def env_from(self, entry: EnvFromSource, values: dict[str, str]) -> None:
         if entry.config_map_ref is not None:

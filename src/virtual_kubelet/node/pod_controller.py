@@ -23,6 +23,7 @@ from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.pod_polling import PodPoller
 from virtual_kubelet.node.pod_records import PodRecords
 from virtual_kubelet.node.pod_worker import PodWorker
+from virtual_kubelet.node.provider_calls import ProviderCalls
 from virtual_kubelet.node.status_writer import StatusWriter
 from virtual_kubelet.objects.core_v1 import Pod
 from virtual_kubelet.telemetry.logs import bind, get_logger
@@ -56,11 +57,12 @@ class PodController:
             config.references = self._own_references = ReferenceCache(
                 config.client, on_change=self.reference_changed, metrics=config.metrics
             )
+        self._calls = ProviderCalls(config.provider, timeout=config.provider_call_timeout, metrics=config.metrics)
         self._records = PodRecords(config)
-        self._writer = StatusWriter(config, self._records)
-        self._worker = PodWorker(config, self._records, self._writer, self._recorder)
+        self._writer = StatusWriter(config, self._recorder)
+        self._worker = PodWorker(config, self._calls, self._records, self._writer, self._recorder)
         self._records.connect(self._worker.submit, self._writer.submit)
-        self._sweeper = OrphanSweeper(config, self._records)
+        self._sweeper = OrphanSweeper(config, self._calls, self._records)
         self._informer: Informer[CachedPod] = Informer(
             config.client,
             PODS.decoding(CachedPod),
@@ -95,7 +97,7 @@ class PodController:
                 for number in range(self.config.status_writers):
                     tasks.create_task(self._writer.run(), name=f"status writer {number}")
                 if not isinstance(provider, PodNotifier):
-                    tasks.create_task(PodPoller(self.config, self._records).run(), name="status polling")
+                    tasks.create_task(PodPoller(self.config, self._calls, self._records).run(), name="status polling")
                 self._ready.set()
 
     async def wait_ready(self) -> None:

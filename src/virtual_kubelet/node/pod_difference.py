@@ -5,11 +5,16 @@ The fields are the Go framework's (podsEqual in node/pod.go); variables are comp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 from msgspec.structs import replace
 
-from virtual_kubelet.objects.core_v1 import Container, Pod
+from virtual_kubelet.objects.core_v1 import Container, EphemeralContainer, Pod
 
 __all__ = ["differs"]
+
+T = TypeVar("T", Container, EphemeralContainer)
 
 
 def differs(wanted: Pod, deployed: Pod) -> bool:
@@ -17,6 +22,7 @@ def differs(wanted: Pod, deployed: Pod) -> bool:
     return (
         _containers(wanted.spec.containers) != _containers(deployed.spec.containers)
         or _containers(wanted.spec.init_containers or []) != _containers(deployed.spec.init_containers or [])
+        or _containers(wanted.spec.ephemeral_containers or []) != _containers(deployed.spec.ephemeral_containers or [])
         or wanted.spec.active_deadline_seconds != deployed.spec.active_deadline_seconds
         or (wanted.spec.tolerations or []) != (deployed.spec.tolerations or [])
         or (wanted.metadata.labels or {}) != (deployed.metadata.labels or {})
@@ -24,6 +30,6 @@ def differs(wanted: Pod, deployed: Pod) -> bool:
     )
 
 
-def _containers(containers: list[Container]) -> list[Container]:
+def _containers(containers: Sequence[T]) -> list[T]:
     # Only images, resources and the like of a running pod can change in the API; its variables and commands cannot.
     return [replace(c, env=None, env_from=None, command=None, args=None) for c in containers]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from virtual_kubelet.clock import Clock
 from virtual_kubelet.node.pod_record import PodRecord
 from virtual_kubelet.node.pod_status_patch import no_container_runs
+from virtual_kubelet.node.provider_calls import ProviderCallError, ProviderCalls
 from virtual_kubelet.node.provider_failures import terminated_status
 from virtual_kubelet.telemetry.logs import bind, get_logger
 
@@ -23,7 +24,7 @@ _ASKS: Final = 0.5
 
 async def wait_until_drained(
     records: Iterable[PodRecord],
-    known: Callable[[PodRecord], Awaitable[bool]],
+    calls: ProviderCalls,
     write: Callable[[PodRecord], None],
     *,
     clock: Clock,
@@ -33,7 +34,7 @@ async def wait_until_drained(
 
     Args:
         records: iterated again and again.
-        known: asks the provider whether it still has a pod: not every provider says by itself that one has gone.
+        calls: asks the provider whether it still has a pod: not every provider says by itself that one has gone.
         write: takes a record whose status is to be written.
     """
     loop = asyncio.get_running_loop()
@@ -42,7 +43,7 @@ async def wait_until_drained(
         await asyncio.sleep(_LOOKS)
         if loop.time() >= asking:
             for record in left:
-                await _ask(record, known, write, clock)
+                await _ask(record, calls, write, clock)
             asking = loop.time() + _ASKS
     if left:
         log.warning("%d pods are still with the provider after draining", len(left))
@@ -54,15 +55,15 @@ def _runs(record: PodRecord) -> bool:
 
 async def _ask(
     record: PodRecord,
-    known: Callable[[PodRecord], Awaitable[bool]],
+    calls: ProviderCalls,
     write: Callable[[PodRecord], None],
     clock: Clock,
 ) -> None:
     if record.busy or record.delete_grace is None:
         return
     try:
-        still_there = await known(record)
-    except Exception as error:  # noqa: BLE001 - any answer of a provider: said, and asked again
+        still_there = await calls.knows(record.key)
+    except ProviderCallError as error:
         with bind(**record.log_fields):
             log.warning("the provider does not say whether the pod has ended: %s", error)
         return

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Final, TypeVar
 
 from virtual_kubelet.contracts.pods import PodAddresses
-from virtual_kubelet.environment.expansion import expand
-from virtual_kubelet.environment.references import references_of
+from virtual_kubelet.environment.references import ObjectReferences, containers_of, references_of
 from virtual_kubelet.environment.resolution import EnvironmentSource, ReadFailure, resolve_environment
+from virtual_kubelet.environment.settled import settled_at_creation, settled_in
 from virtual_kubelet.errors import ApiConnectionError, ApiError, ApiNotFoundError, InvalidInputError
 from virtual_kubelet.kube.events import EventRecorder, pod_reference
 from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.pod_record import PodRecord
+from virtual_kubelet.node.provider_calls import ProviderCalls
 from virtual_kubelet.node.provider_failures import config_error_status
 from virtual_kubelet.objects.core_v1 import Pod, PodStatus, Service
 
 __all__ = ["EnvironmentNotReadyError", "PodEnvironment"]
 
 T = TypeVar("T")
+#: The reason of a kubelet, and its words where Services cannot be had (kubelet_pods.go).
+_REASON: Final = "CreateContainerConfigError"
+_NO_SERVICES: Final = "services have not yet been read at least once, cannot construct envvars"
 
 
 class EnvironmentNotReadyError(Exception):
@@ -30,45 +34,37 @@ class EnvironmentNotReadyError(Exception):
 
 
 class PodEnvironment:
-    """Resolves once, at creation; later updates of the pod get the same variables, whatever became of their sources.
+    """Resolves once, at creation; later updates of the pod get the same variables, whatever became of their sources."""
 
-    (Upstream resolves at every sync, so a deleted ConfigMap blocks an unrelated update: virtual-kubelet#649.)
-    """
-
-    def __init__(self, config: PodControllerConfig, recorder: EventRecorder) -> None:
+    def __init__(self, config: PodControllerConfig, calls: ProviderCalls, recorder: EventRecorder) -> None:
         assert config.references is not None
         self._config = config
+        self._calls = calls
         self._references = config.references
         self._recorder = recorder
 
+    def adopt(self, record: PodRecord, pod: Pod, deployed: Pod) -> None:
+        """``deployed`` is the provider's own copy: what it says of variables from other objects is settled."""
+        wanted = references_of(pod)
+        if wanted.config_maps or wanted.secrets:
+            record.settled = settled_in(deployed, pod)
+
     async def resolve(self, record: PodRecord, pod: Pod) -> Pod:
-        """The pod for the provider. Raises ``EnvironmentNotReadyError``, or ``InvalidInputError`` if it can never be."""
+        """The pod for the provider.
+
+        Raises ``EnvironmentNotReadyError``, ``InvalidInputError`` if it can never be, ``ProviderCallError``.
+        """
         config = self._config
         if config.skip_downward_api_resolution:
             return pod
-        if record.resolved is not None:
-            return _with_environment(pod, record.resolved)
-        namespace = pod.metadata.namespace or ""
-        wanted = references_of(pod)
-        namespaces = {"default", namespace} if wanted.needs_services else {"default"}
-        self._references.hold(
-            record.key,
-            namespace=namespace,
-            config_maps=wanted.config_maps,
-            secrets=wanted.secrets,
-            services_of=namespaces,
-        )
-        get_map, get_secret = self._references.get_config_map, self._references.get_secret
-        source = EnvironmentSource(
-            config_maps={name: await _read(get_map(namespace, name)) for name in wanted.config_maps},
-            secrets={name: await _read(get_secret(namespace, name)) for name in wanted.secrets},
-            services=await self._services(namespaces),
-            pod_ips=await self._pod_ips(pod),
-            host_ips=config.host_ips,
-            allocatable=config.allocatable(),
-            api_server_override=config.api_server,
-        )
-        resolution = resolve_environment(pod, source)
+        settled = record.settled or {}
+        wanted = references_of(pod, settled)
+        everything_settled = bool(settled) and all(c.name in settled for c in containers_of(pod))
+        if everything_settled:
+            source = EnvironmentSource()
+        else:
+            source = await self._gather(record, pod, wanted)
+        resolution = resolve_environment(pod, source, settled=settled)
         for event in resolution.events:
             self._recorder.event(pod_reference(pod), *event)
         failure = resolution.failure
@@ -80,19 +76,46 @@ class PodEnvironment:
             )
         assert resolution.pod is not None
         if wanted.config_maps or wanted.secrets:
-            record.resolved = _environment_of(resolution.pod)
+            record.settled = settled_at_creation(resolution.pod)
         return resolution.pod
 
     def release(self, record: PodRecord) -> None:
         """The pod is gone: what it referred to need not be watched for it."""
         self._references.release(record.key)
 
-    async def _services(self, namespaces: Iterable[str]) -> Sequence[Service]:
-        return [service for name in namespaces for service in await self._references.services(name)]
+    async def _gather(self, record: PodRecord, pod: Pod, wanted: ObjectReferences) -> EnvironmentSource:
+        config = self._config
+        namespace = pod.metadata.namespace or ""
+        namespaces = {"default", namespace} if wanted.needs_services else {"default"}
+        self._references.hold(
+            record.key,
+            namespace=namespace,
+            config_maps=wanted.config_maps,
+            secrets=wanted.secrets,
+            services_of=namespaces,
+        )
+        get_map, get_secret = self._references.get_config_map, self._references.get_secret
+        return EnvironmentSource(
+            config_maps={name: await _read(get_map(namespace, name)) for name in wanted.config_maps},
+            secrets={name: await _read(get_secret(namespace, name)) for name in wanted.secrets},
+            services=await self._services(pod, namespaces),
+            pod_ips=await self._pod_ips(pod) if wanted.needs_addresses else None,
+            host_ips=config.host_ips,
+            allocatable=config.allocatable(),
+            api_server_override=config.api_server,
+        )
+
+    async def _services(self, pod: Pod, namespaces: Iterable[str]) -> Sequence[Service]:
+        try:
+            return [service for name in namespaces for service in await self._references.services(name)]
+        except (ApiError, ApiConnectionError) as error:
+            message = f"{_NO_SERVICES}: {error}"
+            first = next(containers_of(pod)).name
+            self._recorder.event(pod_reference(pod), "Warning", "FailedToReadServices", message)
+            raise EnvironmentNotReadyError(message, config_error_status(pod, first, _REASON, message)) from error
 
     async def _pod_ips(self, pod: Pod) -> Sequence[str] | None:
-        provider = self._config.provider
-        return await provider.get_pod_ips(pod) if isinstance(provider, PodAddresses) else None
+        return await self._calls.get_pod_ips(pod) if isinstance(self._config.provider, PodAddresses) else None
 
 
 async def _read(call: Awaitable[T]) -> T | ReadFailure | None:
@@ -102,17 +125,3 @@ async def _read(call: Awaitable[T]) -> T | ReadFailure | None:
         return None
     except (ApiError, ApiConnectionError) as error:
         return ReadFailure(str(error))
-
-
-def _environment_of(pod: Pod) -> dict[str, Any]:
-    return {c.name: c.env for c in (*(pod.spec.init_containers or ()), *pod.spec.containers)}
-
-
-def _with_environment(pod: Pod, environment: dict[str, Any]) -> Pod:
-    for container in (*(pod.spec.init_containers or ()), *pod.spec.containers):
-        if container.name in environment:
-            container.env, container.env_from = environment[container.name], None
-            values = {variable.name: variable.value or "" for variable in container.env or ()}
-            container.command = [expand(part, values) for part in container.command or ()] or container.command
-            container.args = [expand(part, values) for part in container.args or ()] or container.args
-    return pod

@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import Final
 
 from virtual_kubelet.contracts.pods import PodStatusBatch
-from virtual_kubelet.errors import NotFoundError
 from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.pod_record import PodRecord
 from virtual_kubelet.node.pod_records import PodRecords
 from virtual_kubelet.node.pod_status_patch import is_terminal
+from virtual_kubelet.node.provider_calls import ProviderCallError, ProviderCalls
 from virtual_kubelet.node.provider_failures import lost_status, terminated_status
 from virtual_kubelet.objects.core_v1 import PodStatus
 from virtual_kubelet.objects.times import parse_time
@@ -28,9 +28,9 @@ _YOUNG: Final = timedelta(minutes=1)
 class PodPoller:
     """Asks for the status of every pod that has been created and has not ended."""
 
-    def __init__(self, config: PodControllerConfig, records: PodRecords) -> None:
+    def __init__(self, config: PodControllerConfig, calls: ProviderCalls, records: PodRecords) -> None:
         self._config = config
-        self._provider = config.provider
+        self._calls = calls
         self._records = records
 
     async def run(self) -> None:
@@ -44,11 +44,10 @@ class PodPoller:
         asked = [r for r in self._records if r.in_provider and r.pod is not None and not is_terminal(r.pod.status)]
         if not asked:
             return
-        if isinstance(self._provider, PodStatusBatch):
+        if isinstance(self._config.provider, PodStatusBatch):
             try:
-                async with asyncio.timeout(self._config.provider_call_timeout):
-                    answers = await self._provider.get_pod_statuses([record.key for record in asked])
-            except Exception as error:
+                answers = await self._calls.get_pod_statuses([record.key for record in asked])
+            except ProviderCallError as error:
                 log.warning("the provider did not give its pods' statuses: %s", error, exc_info=error)
                 return
             for record in asked:
@@ -60,11 +59,8 @@ class PodPoller:
         async def ask(record: PodRecord) -> None:
             async with limit:
                 try:
-                    async with asyncio.timeout(self._config.provider_call_timeout):
-                        status = await self._provider.get_pod_status(record.key)
-                except NotFoundError:
-                    status = None
-                except Exception as error:
+                    status = await self._calls.get_pod_status(record.key)
+                except ProviderCallError as error:
                     with bind(**record.log_fields):
                         log.warning("the provider did not give the pod's status: %s", error, exc_info=error)
                     return

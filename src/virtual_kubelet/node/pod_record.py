@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from virtual_kubelet.contracts.pods import PodKey
+from virtual_kubelet.environment.settled import SettledEnvironment
 from virtual_kubelet.node.cached_pod import CachedPod
 from virtual_kubelet.objects.core_v1 import Pod, PodStatus
 
@@ -50,10 +51,11 @@ class PodRecord:
         "pod",
         "queued",
         "refused",
-        "resolved",
+        "settled",
         "status",
         "status_is_ours",
         "timer",
+        "waits_for_reference",
         "write_queued",
         "writing",
     )
@@ -63,7 +65,8 @@ class PodRecord:
         self.pod: CachedPod | None = None  # as in the API; None: not there (any more)
         self.last_decoded: Pod | None = None  # while deleting: what the provider is told of a pod the API has lost
         self.applied: Applied | None = None
-        self.resolved: Any = None  # the environment given at creation, where it came from other objects
+        self.settled: SettledEnvironment | None = None  # given at creation, where it came from other objects
+        self.waits_for_reference = False  # a ConfigMap, Secret or Service of its environment is not there
         self.in_provider: bool | None = None
         self.found: Pod | None = None  # as the provider had it when this process began
         self.created = False  # by this process

@@ -11,7 +11,7 @@ from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.node.cached_pod import CachedPod
 from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.pod_record import PodRecord
-from virtual_kubelet.node.pod_status_patch import check_status
+from virtual_kubelet.node.pod_status_patch import check_status, is_terminal
 from virtual_kubelet.objects.core_v1 import Pod, PodStatus
 from virtual_kubelet.telemetry.logs import get_logger
 
@@ -52,6 +52,10 @@ class PodRecords:
             other is not record and other.pod is None and other.in_provider is not False
             for other in self._by_name[record.key[:2]]
         )
+
+    def has_name(self, key: PodKey) -> bool:
+        """Whether the API has a pod of this name but another UID."""
+        return any(other.pod is not None and other.key.uid != key.uid for other in self._by_name.get(key[:2], ()))
 
     def forget(self, record: PodRecord) -> None:
         """It is gone everywhere; a successor of its name may begin."""
@@ -143,6 +147,12 @@ class PodRecords:
             if len(self._early) > self._early_limit:
                 _, (dropped, _, _) = self._early.popitem(last=False)
                 log.warning("a status of a pod that was never seen is dropped", extra={"pod": str(dropped)})
+            return
+        had = None if record.status_is_ours else record.status
+        if had is not None and is_terminal(had) and not is_terminal(status):
+            log.warning(
+                "the provider reports %s of a pod that has ended; dropped", status.phase, extra=record.log_fields
+            )
             return
         record.status, record.status_is_ours = status, False
         if deleting:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import NoneType
 from typing import Any, Final
 
 import msgspec
 
-from virtual_kubelet.objects.core_v1 import PodCondition, PodStatus
+from virtual_kubelet.objects.core_v1 import ContainerState, ContainerStatus, PodCondition, PodIP, PodStatus
 
 __all__ = ["TERMINAL_PHASES", "had_run", "is_terminal", "no_container_runs", "status_patch"]
 
@@ -24,6 +25,14 @@ _PLAIN: Final = (
     ("container_statuses", "containerStatuses"),
     ("init_container_statuses", "initContainerStatuses"),
     ("ephemeral_container_statuses", "ephemeralContainerStatuses"),
+)
+#: Lists that the node looks into: (attribute, what is in them).
+_LISTS: Final = (
+    ("conditions", PodCondition),
+    ("container_statuses", ContainerStatus),
+    ("init_container_statuses", ContainerStatus),
+    ("ephemeral_container_statuses", ContainerStatus),
+    ("pod_ips", PodIP),
 )
 
 
@@ -51,11 +60,25 @@ def had_run(status: PodStatus) -> bool:
 
 
 def check_status(status: object) -> PodStatus:
-    """A provider's status, if it is one. Raises ``ValueError`` with a sentence."""
+    """A provider's status, if it is one. Raises ``ValueError`` with a sentence.
+
+    Whether the API server will take it is for the server to say; here only what would break this node is kept out.
+    """
     if not isinstance(status, PodStatus):
         raise ValueError(f"the provider gave a {type(status).__name__} instead of a PodStatus")
-    if status.phase not in _PHASES:
+    if not isinstance(status.phase, str) or status.phase not in _PHASES:
         raise ValueError(f"the provider gave the phase {status.phase!r}")
+    for name, kind in _LISTS:
+        entries = getattr(status, name)
+        if entries is None:
+            continue
+        if not isinstance(entries, (list, tuple)):
+            raise ValueError(f"the provider gave a {type(entries).__name__} as {name}")
+        for entry in entries:
+            if not isinstance(entry, kind):
+                raise ValueError(f"the provider gave a {type(entry).__name__} among {name}")
+            if isinstance(entry, ContainerStatus) and not isinstance(entry.state, (ContainerState, NoneType)):
+                raise ValueError(f"the provider gave a {type(entry.state).__name__} as the state of {entry.name!r}")
     return status
 
 

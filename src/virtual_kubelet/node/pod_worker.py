@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from virtual_kubelet.contracts.pods import PodKey, RerunSafe
-from virtual_kubelet.errors import NotFoundError, PermanentError, TransientError
+from virtual_kubelet.errors import InvalidInputError, NotFoundError, PermanentError, TransientError
 from virtual_kubelet.kube.events import EventRecorder, pod_reference
 from virtual_kubelet.node.cached_pod import CachedPod
 from virtual_kubelet.node.pod_controller_config import PodControllerConfig
@@ -22,11 +21,11 @@ from virtual_kubelet.node.pod_environment import EnvironmentNotReadyError, PodEn
 from virtual_kubelet.node.pod_record import Applied, PodRecord
 from virtual_kubelet.node.pod_records import PodRecords
 from virtual_kubelet.node.pod_status_patch import had_run, is_terminal, no_container_runs
+from virtual_kubelet.node.provider_calls import ProviderCallError, ProviderCalls
 from virtual_kubelet.node.provider_failures import failed_status, lost_status, pending_status
 from virtual_kubelet.node.retries import retry_delay
 from virtual_kubelet.node.status_writer import StatusWriter
-from virtual_kubelet.objects.core_v1 import Pod
-from virtual_kubelet.objects.times import parse_time
+from virtual_kubelet.objects.core_v1 import Pod, PodStatus
 from virtual_kubelet.telemetry.logs import bind, get_logger
 from virtual_kubelet.telemetry.tracing import span
 
@@ -34,7 +33,6 @@ __all__ = ["PodWorker"]
 
 log = get_logger(__name__)
 
-T = TypeVar("T")
 #: More steps than any pod needs; a provider whose answers make no sense ends here instead of in a loop.
 _MOST_STEPS: Final = 10
 #: Seconds beyond the grace period that a provider has to end a pod, and to say so.
@@ -45,17 +43,21 @@ class PodWorker:
     """``submit`` records; ``run`` several times at once."""
 
     def __init__(
-        self, config: PodControllerConfig, records: PodRecords, writer: StatusWriter, recorder: EventRecorder
+        self,
+        config: PodControllerConfig,
+        calls: ProviderCalls,
+        records: PodRecords,
+        writer: StatusWriter,
+        recorder: EventRecorder,
     ) -> None:
         self._config = config
-        self._provider = config.provider
+        self._calls = calls
         self._records = records
         self._writer = writer
         self._recorder = recorder
-        self._environment = PodEnvironment(config, recorder)
+        self._environment = PodEnvironment(config, calls, recorder)
         self._rerun_is_safe = isinstance(config.provider, RerunSafe) and config.provider.rerun_is_safe
         self._queue: asyncio.Queue[tuple[PodRecord, float]] = asyncio.Queue()  # with the time of its coming
-        self._waiting_for_references: set[str] = set()
         self._draining = False
         metrics = config.metrics
         metrics.pod_queue_depth.set_function(self._queue.qsize)
@@ -68,7 +70,6 @@ class PodWorker:
             metrics.pod_sync_seconds.labels("ok"),
             metrics.pod_sync_seconds.labels("failed"),
         )
-        self._calls: dict[tuple[str, str], Any] = {}
 
     def submit(self, record: PodRecord) -> None:
         """Look at this record as soon as a worker is free; at once, whatever it waits for."""
@@ -86,7 +87,8 @@ class PodWorker:
     def reference_changed(self, key: PodKey) -> None:
         """A pod that waits for a ConfigMap, Secret or Service tries again now."""
         record = self._records.get(key.uid)
-        if record is not None and key.uid in self._waiting_for_references:
+        # One that is being resolved may have looked for it just before.
+        if record is not None and (record.waits_for_reference or (record.busy and record.applied is None)):
             record.attempts = 0
             self.submit(record)
 
@@ -101,7 +103,7 @@ class PodWorker:
                 record.draining = int(grace)
                 self.submit(record)
         await wait_until_drained(
-            self._records, self._known, self._writer.submit, clock=self._config.clock, limit=grace + _DRAIN_MARGIN
+            self._records, self._calls, self._writer.submit, clock=self._config.clock, limit=grace + _DRAIN_MARGIN
         )
 
     async def run(self) -> None:
@@ -149,13 +151,16 @@ class PodWorker:
                     await self._update(record)
                 else:
                     await self._delete(record)
-            raise RuntimeError("the provider's answers lead nowhere")
+            raise ProviderCallError("sync", TransientError("the provider's answers lead nowhere"))
         except EnvironmentNotReadyError as error:
-            self._waiting_for_references.add(record.key.uid)
-            record.status = error.status
-            self._writer.submit(record)
+            record.waits_for_reference = True
+            if record.in_provider:  # what runs goes on as it was
+                self._event(record, "Warning", "ProviderUpdateFailed", str(error))
+            else:
+                record.status, record.status_is_ours = error.status, True
+                self._writer.submit(record)
             self._try_later(record, error, None)
-        except _ProviderFailedError as error:
+        except ProviderCallError as error:
             self._failed(record, error)
         return False
 
@@ -174,7 +179,7 @@ class PodWorker:
             delete_accepted=record.delete_grace is not None
             and record.delete_grace <= (pod.metadata.deletion_grace_period_seconds or 0),
             grace_over=record.grace_over,
-            had_run=not record.created and had_run(pod.status),
+            had_run=not record.created and (had_run(pod.status) or had_run(newest)),
             rerun_is_safe=self._rerun_is_safe,
             changed=bool(record.in_provider) and not deleting and self._changed(record, pod),
             name_taken=self._records.name_taken(record),
@@ -182,12 +187,15 @@ class PodWorker:
 
     def _changed(self, record: PodRecord, pod: CachedPod) -> bool:
         if record.applied is None:
-            # Adopted: the one chance to compare with what the provider was given by an earlier process.
-            found, record.found = record.found, None
-            if found is None or not differs(pod.decode(), found):
-                record.applied = Applied.of(pod)
-                return False
-            return True
+            # Adopted: compare with what the provider was given by an earlier process.
+            if record.found is not None:
+                wanted = pod.decode()
+                if record.settled is None:
+                    self._environment.adopt(record, wanted, record.found)
+                if differs(wanted, record.found):
+                    return True
+            record.applied, record.found = Applied.of(pod), None
+            return False
         return record.applied != Applied.of(pod)
 
     # Steps
@@ -196,43 +204,56 @@ class PodWorker:
         assert record.pod is not None
         if record.in_provider is None or record.attempts:
             # The outcome of an earlier try, of this process or of one before, is not known.
-            if await self._known(record):
+            if await self._calls.knows(record.key):
                 await self._found_after_all(record)
                 return
             record.in_provider = False
-            if had_run(record.pod.status) and not record.created:
+            if had_run(record.pod.status) and not record.created and not self._rerun_is_safe:
                 return
         pod, applied = record.pod.decode(), Applied.of(record.pod)
-        resolved = await self._environment.resolve(record, pod)
-        self._waiting_for_references.discard(record.key.uid)
+        resolved = await self._resolve(record, pod, "create_pod")
         record.in_provider = None  # until the call has returned, nobody knows
         record.created = True
         record.status_is_ours = True
-        await self._call("create_pod", self._provider.create_pod(resolved))
+        await self._calls.create_pod(resolved)
         record.in_provider, record.applied, record.attempts = True, applied, 0
         self._event(record, "Normal", "ProviderCreateSuccess", "Create pod in provider successfully")
 
+    async def _resolve(self, record: PodRecord, pod: Pod, call: str) -> Pod:
+        record.waits_for_reference = False
+        try:
+            return await self._environment.resolve(record, pod)
+        except InvalidInputError as error:
+            raise ProviderCallError(call, error) from error
+
     async def _found_after_all(self, record: PodRecord) -> None:
         assert record.pod is not None
+        if record.status_is_ours:
+            # What we said of it while it seemed to fail is not true; the provider said its part before that.
+            status = await self._calls.get_pod_status(record.key)
+            if status is not None:
+                self._take_status(record, status)
         record.in_provider, record.attempts = True, 0
         if record.applied is None:
             record.applied = Applied.of(record.pod)
-        if record.status_is_ours:
-            # What we said of it while it seemed to fail is not true; the provider said its part before that.
-            status = await self._call("get_pod_status", self._provider.get_pod_status(record.key))
-            if status is not None:
-                self._records.status_from_provider(record.key, status)
+
+    def _take_status(self, record: PodRecord, status: PodStatus) -> None:
+        try:
+            self._records.status_from_provider(record.key, status)
+        except ValueError as error:
+            raise ProviderCallError("get_pod_status", error) from error
 
     async def _update(self, record: PodRecord) -> None:
         assert record.pod is not None
         pod, applied = record.pod.decode(), Applied.of(record.pod)
-        resolved = await self._environment.resolve(record, pod)
+        resolved = await self._resolve(record, pod, "update_pod")
         try:
-            await self._call("update_pod", self._provider.update_pod(resolved))
+            await self._calls.update_pod(resolved)
         except NotFoundError:
-            record.in_provider = False
+            # It had it: what ran there is lost, and running it again is not for us to decide.
+            record.in_provider = record.created = False
             return
-        record.applied, record.attempts = applied, 0
+        record.applied, record.found, record.attempts = applied, None, 0
         self._event(record, "Normal", "ProviderUpdateSuccess", "Update pod in provider successfully")
 
     async def _delete(self, record: PodRecord) -> None:
@@ -243,7 +264,7 @@ class PodWorker:
             # Gone from the API (forced, or while we did not look): what is left of its grace period is nothing.
             pod.metadata.deletion_grace_period_seconds = grace = 0
         try:
-            await self._call("delete_pod", self._provider.delete_pod(pod))
+            await self._calls.delete_pod(pod)
         except NotFoundError:
             record.in_provider = False
             return
@@ -252,10 +273,10 @@ class PodWorker:
         if first:
             self._event(record, "Normal", "ProviderDeleteSuccess", "Delete pod in provider successfully")
         if record.pod is None:
-            if not await self._known(record):
+            if not await self._calls.knows(record.key):
                 record.in_provider = False
                 return
-            raise _StillThereError("the provider still has the pod")
+            raise ProviderCallError("delete_pod", TransientError("the provider still has the pod"))
         self._start_grace(record, grace or 0)
 
     async def _drain_one(self, record: PodRecord) -> None:
@@ -267,22 +288,17 @@ class PodWorker:
             own = pod.spec.termination_grace_period_seconds
             pod.metadata.deletion_grace_period_seconds = min(record.draining, 30 if own is None else own)
         try:
-            await self._call("delete_pod", self._provider.delete_pod(pod))
+            await self._calls.delete_pod(pod)
         except NotFoundError:
             record.in_provider = False
             return
         record.delete_grace = pod.metadata.deletion_grace_period_seconds
 
     def _start_grace(self, record: PodRecord, grace: int) -> None:
-        assert record.pod is not None
-        # deletionTimestamp is when the grace period ends; counted from now where that is less.
-        left = float(grace)
-        stamp = record.pod.metadata.deletion_timestamp
-        if stamp is not None:
-            left = min(left, (parse_time(stamp) - self._config.clock.now()).total_seconds())
+        # As a kubelet, from when it begins to end the pod; deletionTimestamp is by another machine's clock.
         if record.timer is not None:
             record.timer.cancel()
-        record.timer = asyncio.get_running_loop().call_later(max(0.0, left), self._grace_is_over, record)
+        record.timer = asyncio.get_running_loop().call_later(grace, self._grace_is_over, record)
 
     def _grace_is_over(self, record: PodRecord) -> None:
         record.grace_over = True
@@ -294,56 +310,24 @@ class PodWorker:
             record.finishing = True
             self._writer.submit(record)
 
-    async def _known(self, record: PodRecord) -> bool:
-        try:
-            return await self._call("get_pod", self._provider.get_pod(record.key)) is not None
-        except NotFoundError:
-            return False
+    # Failures
 
-    # Calls and failures
-
-    async def _call(self, name: str, call: Awaitable[T]) -> T:
-        started = time.perf_counter()
-        result = "error"
-        try:
-            with span(name):
-                async with asyncio.timeout(self._config.provider_call_timeout):
-                    answer = await call
-            result = "ok"
-            return answer
-        except NotFoundError:
-            result = "not_found"
-            raise
-        except TimeoutError as error:
-            raise _ProviderFailedError(name, error) from error
-        except Exception as error:
-            # Whatever a provider raises is its answer: sorted by kind in _failed, told and tried again, never swallowed.
-            raise _ProviderFailedError(name, error) from error
-        finally:
-            timer = self._calls.get((name, result))
-            if timer is None:
-                timer = self._config.metrics.provider_call_seconds.labels(name, result)
-                self._calls[name, result] = timer
-            timer.observe(time.perf_counter() - started)
-
-    def _failed(self, record: PodRecord, failure: _ProviderFailedError) -> None:
+    def _failed(self, record: PodRecord, failure: ProviderCallError) -> None:
         error, call = failure.error, failure.call
         log.warning("%s failed: %s", call, failure, exc_info=error if not isinstance(error, PermanentError) else None)
-        reason = {
-            "create_pod": "ProviderCreateFailed",
-            "update_pod": "ProviderUpdateFailed",
-            "delete_pod": "ProviderDeleteFailed",
-        }
-        if call in reason:
-            self._event(record, "Warning", reason[call], str(failure))
         pod = record.pod
-        if pod is not None and pod.metadata.deletion_timestamp is None and call in ("create_pod", "update_pod"):
+        if pod is None or pod.metadata.deletion_timestamp is not None or call == "delete_pod":
+            self._event(record, "Warning", "ProviderDeleteFailed", str(failure))
+        elif record.in_provider:
+            self._event(record, "Warning", "ProviderUpdateFailed", str(failure))
+        else:
+            self._event(record, "Warning", "ProviderCreateFailed", str(failure))
             if isinstance(error, PermanentError) and call == "create_pod":
                 record.in_provider = False
                 record.status = failed_status(pod.status, error.reason, str(error))
                 self._writer.submit(record)
                 return
-            if call == "create_pod" and (record.status is None or record.status_is_ours):
+            if record.status is None or record.status_is_ours:
                 record.status, record.status_is_ours = pending_status(pod.status, "ProviderFailed", str(failure)), True
                 self._writer.submit(record)
         self._try_later(record, failure, error.retry_after if isinstance(error, TransientError) else None)
@@ -366,17 +350,3 @@ class PodWorker:
         else:
             return
         self._recorder.event(involved, event_type, reason, message)
-
-
-class _ProviderFailedError(Exception):
-    """A call to the provider raised ``error``."""
-
-    def __init__(self, call: str, error: Exception) -> None:
-        super().__init__(str(error) or type(error).__name__)
-        self.call = call
-        self.error = error
-
-
-class _StillThereError(_ProviderFailedError):
-    def __init__(self, message: str) -> None:
-        super().__init__("delete_pod", TransientError(message))

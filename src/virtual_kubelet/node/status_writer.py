@@ -7,6 +7,9 @@ invalid is not sent again until it changes, and never stands in the way of a del
 from __future__ import annotations
 
 import asyncio
+from typing import Final
+
+import msgspec
 
 from virtual_kubelet.errors import (
     ApiConnectionError,
@@ -16,13 +19,13 @@ from virtual_kubelet.errors import (
     ConflictError,
     InvalidObjectError,
 )
-from virtual_kubelet.kube.events import pod_reference
+from virtual_kubelet.kube.events import EventRecorder, pod_reference
 from virtual_kubelet.kube.resources import PODS
 from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.pod_record import PodRecord
-from virtual_kubelet.node.pod_records import PodRecords
 from virtual_kubelet.node.pod_status_patch import status_patch
 from virtual_kubelet.node.retries import retry_delay
+from virtual_kubelet.objects.core_v1 import Pod, PodStatus
 from virtual_kubelet.objects.times import format_time
 from virtual_kubelet.telemetry.logs import bind, get_logger
 
@@ -30,22 +33,30 @@ __all__ = ["StatusWriter"]
 
 log = get_logger(__name__)
 
+#: Failed writes of a status after which a deletion does not wait for it any longer (virtual-kubelet#938).
+_TRIES_BEFORE_DELETION: Final = 3
+#: Seconds between two tries of a write, at most: an API server that is back shall soon hear what happened meanwhile.
+_LONGEST_BACK_OFF: Final = 30.0
+
 
 class StatusWriter:
     """``submit`` a record; one of the tasks in ``run`` writes what it has to say."""
 
-    def __init__(self, config: PodControllerConfig, records: PodRecords) -> None:
+    def __init__(self, config: PodControllerConfig, recorder: EventRecorder) -> None:
         self._config = config
+        self._recorder = recorder
         self._client = config.client
-        self._records = records
         self._queue: asyncio.Queue[PodRecord] = asyncio.Queue()
         self._failures: dict[str, int] = {}
+        self._retries: dict[str, asyncio.TimerHandle] = {}
         writes = config.metrics.status_writes
         self._written, self._unchanged = writes.labels("written"), writes.labels("unchanged")
         self._refused, self._failed = writes.labels("refused"), writes.labels("failed")
 
     def submit(self, record: PodRecord) -> None:
-        """The record's status, or its end, is to be written."""
+        """The record's status, or its end, is to be written. After a failure not before its back-off is over."""
+        if self._retries and record.key.uid in self._retries:
+            return
         if not record.write_queued:
             record.write_queued = True
             if not record.writing:
@@ -62,11 +73,18 @@ class StatusWriter:
             finally:
                 record.writing = False
             if record.write_queued:
-                self._queue.put_nowait(record)
+                record.write_queued = False
+                self.submit(record)
 
     async def _write(self, record: PodRecord) -> None:
         try:
-            await self._write_status(record)
+            try:
+                await self._write_status(record)
+            except ApiError as error:
+                if not record.finishing or self._failures.get(record.key.uid, 0) < _TRIES_BEFORE_DELETION:
+                    raise
+                with bind(**record.log_fields):
+                    log.error("the last status of a pod that is deleted is given up: %s", error)
             if record.evicting:
                 await self._evict(record)
             if record.finishing:
@@ -74,27 +92,36 @@ class StatusWriter:
         except (ApiError, ApiConnectionError) as error:
             self._failed.inc()
             tries = self._failures[record.key.uid] = self._failures.get(record.key.uid, 0) + 1
-            delay = retry_delay(tries, self._config.retry_initial, self._config.retry_cap)
+            delay = retry_delay(tries, self._config.retry_initial, min(self._config.retry_cap, _LONGEST_BACK_OFF))
             if isinstance(error, ApiError) and error.retry_after is not None:
                 delay = max(delay, error.retry_after)
             with bind(**record.log_fields):
                 log.warning("a pod's status could not be written, trying again in %.1f s: %s", delay, error)
-            asyncio.get_running_loop().call_later(delay, self.submit, record)
+            loop = asyncio.get_running_loop()
+            self._retries[record.key.uid] = loop.call_later(delay, self._retry, record)
         else:
             if self._failures:
                 self._failures.pop(record.key.uid, None)
+
+    def _retry(self, record: PodRecord) -> None:
+        del self._retries[record.key.uid]
+        self.submit(record)
 
     async def _write_status(self, record: PodRecord) -> None:
         pod, status = record.pod, record.status
         if pod is None or status is None or status is record.refused:
             return
-        patch = status_patch(
-            record.key.uid,
-            pod.status,
-            status,
-            generation=pod.metadata.generation,
-            now=format_time(self._config.clock.now()),
-        )
+        try:
+            patch = status_patch(
+                record.key.uid,
+                pod.status,
+                status,
+                generation=pod.metadata.generation,
+                now=format_time(self._config.clock.now()),
+            )
+        except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+            self._refuse(record, status, f"the provider's status cannot be written as JSON: {error}")
+            return
         if patch is None or patch == record.last_patch:
             self._unchanged.inc()
             return
@@ -103,15 +130,15 @@ class StatusWriter:
             await self._client.send_patch(PODS, key.name, patch, key.namespace, subresource="status")
         except ApiNotFoundError:
             return  # the informer tells the rest
-        except (InvalidObjectError, ConflictError, BadRequestError) as error:
-            self._refused.inc()
-            if any(field == "metadata.uid" for field, _, _ in error.causes) or isinstance(error, ConflictError):
+        except ApiError as error:
+            if _is_of_another_pod(error):
+                self._refused.inc()
                 log.info("another pod has this name now: its predecessor's status is dropped", extra={"uid": key.uid})
+                record.refused = status
+            elif isinstance(error, (InvalidObjectError, BadRequestError)) or error.code == 413:
+                self._refuse(record, status, str(error))
             else:
-                with bind(**record.log_fields):
-                    log.error("the API server refuses this status; it waits until it changes: %s", error)
-                self._on_refused(record, error)
-            record.refused = status
+                raise
             return
         record.last_patch = patch
         self._written.inc()
@@ -134,7 +161,18 @@ class StatusWriter:
         record.finishing = False
         record.finished = True
 
-    def _on_refused(self, record: PodRecord, error: ApiError) -> None:
-        recorder = self._config.event_recorder
-        if recorder is not None and record.pod is not None:
-            recorder.event(pod_reference(record.pod.decode()), "Warning", "InvalidPodStatus", str(error))
+    def _refuse(self, record: PodRecord, status: PodStatus, why: str) -> None:
+        self._refused.inc()
+        with bind(**record.log_fields):
+            log.error("this status is refused; it waits until it changes: %s", why)
+        if record.pod is not None:
+            involved = pod_reference(Pod(metadata=record.pod.metadata))
+            self._recorder.event(involved, "Warning", "InvalidPodStatus", why)
+        record.refused = status
+
+
+def _is_of_another_pod(error: ApiError) -> bool:
+    """422 of newer servers, 409 of older ones; a 409 without that is a race of patches, and worth another try."""
+    if isinstance(error, ConflictError):
+        return "UID in precondition" in error.message
+    return any(field == "metadata.uid" for field, _, _ in error.causes)

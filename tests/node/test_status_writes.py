@@ -1,0 +1,131 @@
+"""Writes to the API about pods when the API server says no: what is tried again, what is not, and what never waits."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.node.pod_api import NotifyingProvider, PodApi, pod, running
+from tests.node.test_pod_controller import controlled, until
+from virtual_kubelet.contracts.pods import PodKey
+from virtual_kubelet.errors import (
+    ApiConnectionError,
+    ApiError,
+    ConflictError,
+    ForbiddenError,
+    InvalidObjectError,
+    ServerError,
+    TooManyRequestsError,
+)
+
+pytestmark = pytest.mark.looptime
+
+KEY = PodKey("default", "p", "uid-p")
+
+
+def patches(api: PodApi) -> int:
+    return len([write for write in api.writes if write[0] == "patch"])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ForbiddenError(403, "Forbidden", "a policy denies it"),
+        ServerError(500, "InternalError", "failed calling webhook"),
+        InvalidObjectError(422, "Invalid", "bad time"),
+        ApiError(413, "RequestEntityTooLarge", "too large"),
+    ],
+)
+async def test_a_status_that_cannot_be_written_does_not_stand_in_the_way_of_a_deletion(error: Exception) -> None:
+    """virtual-kubelet#938."""
+    api, provider = PodApi(), NotifyingProvider()
+    async with controlled(api, provider):
+        api.put_pod(pod("p"))
+        await until(lambda: api.status("p").phase == "Running")
+        api.refuse = lambda verb, name: error if verb == "patch" else None
+        api.user_deletes("p")
+        await until(lambda: not api.has("p"), 60)
+        assert provider.pods == {}
+
+
+async def test_a_refused_status_is_told_on_the_pod_by_a_controller_of_its_own_too() -> None:
+    api, provider = PodApi(), NotifyingProvider()
+    api.refuse = lambda verb, name: InvalidObjectError(422, "Invalid", "bad time") if verb == "patch" else None
+    async with controlled(api, provider):
+        api.put_pod(pod("p"))
+        await until(lambda: "InvalidPodStatus" in api.reasons())
+        assert [event.message for event in api.events if event.reason == "InvalidPodStatus"] == ["bad time"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConflictError(409, "Conflict", "the object has been modified; please apply your changes to the latest version"),
+        ServerError(500, "InternalError", "etcd"),
+        ApiConnectionError("refused"),
+    ],
+)
+async def test_a_status_that_failed_for_a_moment_is_written_later(error: Exception) -> None:
+    """A 409 that is not about the UID: the server's own patch lost a race, again and again."""
+    api, provider = PodApi(), NotifyingProvider()
+    left = [error, error]
+    api.refuse = lambda verb, name: left.pop() if verb == "patch" and left else None
+    async with controlled(api, provider):
+        api.put_pod(pod("p"))
+        await until(lambda: api.status("p").phase == "Running")
+
+
+async def test_a_status_for_another_pod_of_the_name_is_not_sent_again() -> None:
+    """virtual-kubelet#1157, as servers before 1.2x say it."""
+    api, provider = PodApi(), NotifyingProvider()
+    message = "Precondition failed: UID in precondition: uid-p, UID in object meta: uid-2"
+    api.refuse = lambda verb, name: ConflictError(409, "Conflict", message) if verb == "patch" else None
+    async with controlled(api, provider):
+        api.put_pod(pod("p"))
+        await until(lambda: patches(api) == 1)
+        await asyncio.sleep(600)
+        assert patches(api) == 1
+
+
+async def test_news_during_an_outage_wait_for_the_back_off_and_only_the_newest_is_written() -> None:
+    api, provider = PodApi(), NotifyingProvider()
+    async with controlled(api, provider):
+        api.put_pod(pod("p"))
+        await until(lambda: api.status("p").phase == "Running")
+        before = patches(api)
+        api.refuse = lambda verb, name: ServerError(503, "ServiceUnavailable", "down")
+        for second in range(600):
+            provider.report(KEY, running(provider.pods[KEY], message=f"second {second}"))
+            await asyncio.sleep(1)
+        assert patches(api) - before < 40
+        api.refuse = lambda verb, name: None
+        await until(lambda: api.status("p").message == "second 599", 60)
+
+
+async def test_news_do_not_shorten_what_the_server_asked_to_wait() -> None:
+    api, provider = PodApi(), NotifyingProvider()
+    async with controlled(api, provider):
+        api.put_pod(pod("p"))
+        await until(lambda: api.status("p").phase == "Running")
+        before = patches(api)
+        busy = [TooManyRequestsError(429, "TooManyRequests", "later", retry_after=120)]
+        api.refuse = lambda verb, name: busy.pop() if busy else None
+        for second in range(110):
+            provider.report(KEY, running(provider.pods[KEY], message=f"second {second}"))
+            await asyncio.sleep(1)
+        assert patches(api) - before == 1
+        await until(lambda: api.status("p").message == "second 109", 60)
+
+
+async def test_a_clock_that_is_wrong_does_not_cut_a_grace_period_short() -> None:
+    """deletionTimestamp is by the API server's clock: one that is a minute behind ours would leave nothing of 30 s."""
+    api, provider = PodApi(), NotifyingProvider()
+    provider.ends_on_delete = False
+    async with controlled(api, provider):
+        api.put_pod(pod("p"))
+        await until(lambda: api.status("p").phase == "Running")
+        before = asyncio.get_running_loop().time()
+        api.user_deletes("p", 30, now="2025-12-31T23:59:00Z")
+        await until(lambda: not api.has("p"))
+        assert asyncio.get_running_loop().time() - before >= 30, "virtual seconds"
