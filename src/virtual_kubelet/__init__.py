@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from virtual_kubelet.contracts.runtime import ContainerInstance as ContainerInstance
     from virtual_kubelet.contracts.runtime import ContainerRuntime as ContainerRuntime
     from virtual_kubelet.contracts.runtime import ContainerStartError as ContainerStartError
+    from virtual_kubelet.contracts.stats import StatsSummary as StatsSummary
     from virtual_kubelet.errors import ConfigurationError as ConfigurationError
     from virtual_kubelet.errors import InvalidInputError as InvalidInputError
     from virtual_kubelet.errors import NotFoundError as NotFoundError
@@ -91,6 +92,7 @@ _PUBLIC = {
     "ProviderConfigError": "errors",
     "ProviderContext": "contracts.context",
     "RerunSafe": "contracts.pods",
+    "StatsSummary": "contracts.stats",
     "TransientError": "errors",
     "UnsupportedError": "errors",
     "VirtualKubeletError": "errors",

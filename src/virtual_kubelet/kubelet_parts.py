@@ -19,6 +19,7 @@ from virtual_kubelet.kube.client import ApiClient
 from virtual_kubelet.kube.events import EventRecorder
 from virtual_kubelet.kube.references import ReferenceCache
 from virtual_kubelet.kubelet_config import KubeletConfig
+from virtual_kubelet.kubelet_configz import configz
 from virtual_kubelet.node.node_controller import NodeController
 from virtual_kubelet.node.node_template import default_node, system_information
 from virtual_kubelet.node.pod_controller import PodController
@@ -122,7 +123,7 @@ async def make_parts(config: KubeletConfig, stack: AsyncExitStack, deadline: flo
         )
     except ValueError as error:  # periods that cannot work together
         raise ConfigurationError(str(error)) from None
-    https = None if tls is None else _https_server(config, client, provider, pod_controller, tls)
+    https = None if tls is None else _https_server(config, client, provider, pod_controller, tls, port)
     url = _url(listeners, ips) if listeners else ""
     return KubeletParts(recorder, references, pod_controller, node_controller, https, listeners, url)
 
@@ -230,6 +231,7 @@ def _https_server(
     provider: PodLifecycleHandler,
     pods: PodController,
     tls: ssl.SSLContext,
+    port: int,
 ) -> KubeletServer:
     callers: list[Authenticator] = [CertificateAuthenticator(clock=config.clock)]
     if config.token_reviews:
@@ -255,6 +257,7 @@ def _https_server(
         limits=config.server_limits,
         log_limits=config.log_limits,
         newest_status=newest_status,
+        configuration=configz(config, port),
         clock=config.clock,
     )
 

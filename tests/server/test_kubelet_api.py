@@ -236,7 +236,8 @@ async def test_methods_and_slashes(make: Make, method: str, target: str, status:
         ("/Pods", "404 page not found\n"),
         ("/metrics/nope", "404 page not found\n"),
         ("/healthz/nope", "404 page not found\n"),
-        ("/configz", "404 page not found\n"),
+        ("/configz/more", "404 page not found\n"),
+        ("/checkpoint/ns/web", "404: Page Not Found"),
     ],
 )
 async def test_unknown_paths(make: Make, target: str, body: str) -> None:
@@ -253,9 +254,8 @@ async def test_unknown_paths(make: Make, target: str, body: str) -> None:
         ("POST", "/portForward/ns/web"),
         ("POST", "/portForward/ns/web/uid-web"),
         ("POST", "/run/ns/web/main?cmd=id"),
-        ("GET", "/stats/summary"),
-        ("GET", "/metrics/resource"),
-        ("GET", "/metrics/probes"),
+        ("POST", "/checkpoint/ns/web/main"),
+        ("GET", "/configz"),
     ],
 )
 async def test_what_is_not_offered_yet_is_501_with_a_sentence(make: Make, method: str, target: str) -> None:
@@ -272,9 +272,13 @@ async def test_what_is_not_offered_yet_is_501_with_a_sentence(make: Make, method
         ("/portForward/ns/web/wrong-uid", 404, "pod not found"),
         ("/exec/ns/web/main?output=true", 400, "you must specify at least 1 of stdin, stdout, stderr"),
         ("/run/ns/zz/main?cmd=id", 404, "pod does not exist"),
+        ("/checkpoint/ns/zz/main", 404, "pod does not exist"),
+        ("/checkpoint/ns/web/zz", 404, "container zz does not exist"),
     ],
 )
-async def test_stream_requests_are_checked_as_the_kubelet_does(make: Make, target: str, status: int, body: str) -> None:
+async def test_requests_to_a_container_are_checked_as_the_kubelet_does(
+    make: Make, target: str, status: int, body: str
+) -> None:
     response = await ask(make(), target, "POST")
     assert (response.status, await text(response)) == (status, body)
 
@@ -369,6 +373,13 @@ async def test_requests_are_counted_under_few_labels(make: Make) -> None:
     ]:
         assert f"virtual_kubelet_http_requests_total{{{labels}}} 1.0" in shown
     assert "callers-own" not in shown
+
+
+async def test_the_configuration_is_shown_as_the_kubelets_is(make: Make) -> None:
+    server = make(configuration={"port": 10250, "clusterDomain": "cluster.local"})
+    response = await ask(server, "/configz")
+    assert (response.status, dict(response.headers)["Content-Type"]) == (200, "application/json")
+    assert await text(response) == '{"kubeletconfig":{"port":10250,"clusterDomain":"cluster.local"}}'
 
 
 # Logs

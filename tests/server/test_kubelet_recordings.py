@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import ssl
 from collections.abc import AsyncIterator
 from copy import deepcopy
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,18 @@ from tests.server.recorded_node import FixedClock, LoggingProvider, Pods
 from tests.server.review_server import ReviewServer
 from virtual_kubelet.contracts.logs import ContainerLogOptions, LogLine
 from virtual_kubelet.contracts.pods import PodKey
+from virtual_kubelet.errors import ProviderError
 from virtual_kubelet.objects.core_v1 import Pod
+from virtual_kubelet.objects.stats_v1alpha1 import (
+    ContainerStats,
+    CPUStats,
+    MemoryStats,
+    NodeStats,
+    PodReference,
+    PodStats,
+    Summary,
+    SwapStats,
+)
 from virtual_kubelet.server.authentication import CertificateAuthenticator, FirstOf, TokenAuthenticator
 from virtual_kubelet.server.authorization import AccessReviewAuthorizer
 from virtual_kubelet.server.kubelet_api import KubeletServer
@@ -33,14 +45,8 @@ ROWS: list[dict[str, Any]] = (
 )
 
 _STREAMS = "needs the streams of a later issue; 501 until then"
-_STATS = "needs a provider with statistics, which come in a later issue; 501 until then"
 #: Rows of other parts: note -> why they are not answered as recorded.
 LATER = {
-    "stats summary": _STATS,
-    "stats summary cpu and memory only": _STATS,
-    "stats summary (of a 1.20.2 kubelet with Docker)": _STATS,
-    "resource metrics": _STATS,
-    "probe metrics": "needs the prober's metrics, which come with probes; 501 until then",
     "exec without upgrade": _STREAMS,
     "exec without upgrade (GET)": _STREAMS,
     "exec with uid in the path": _STREAMS,
@@ -95,6 +101,71 @@ async def recorded_log(key: PodKey, container: str, options: ContainerLogOptions
         await asyncio.Event().wait()
 
 
+def recorded_summary(note: str) -> Summary:
+    """What the provider of a node must say so that the node says what was recorded."""
+    return msgspec.json.decode(answer_to(note)["body"], type=Summary)
+
+
+def recorded_metrics() -> Summary:
+    """The same for ``/metrics/resource``, whose times are finer than those of the summary."""
+    found: dict[str, dict[tuple[str, str], tuple[float, datetime]]] = {}
+    for line in answer_to("resource metrics")["body"].splitlines():
+        if not line.startswith("#"):
+            name, labels, value, time = re.fullmatch(r"(\w+)(?:{(.*)})? (\S+)(?: (\d+))?", line).groups()  # type: ignore[union-attr]
+            told = dict(re.findall(r'(\w+)="(.*?)"', labels or ""))
+            milliseconds = timedelta(milliseconds=int(time or 0))
+            moment = datetime(1970, 1, 1, tzinfo=UTC) + milliseconds
+            found.setdefault(name, {})[told.get("pod", ""), told.get("container", "")] = float(value), moment
+
+    def usage(kind: str, key: tuple[str, str]) -> dict[str, Any]:
+        cpu, cpu_time = found[f"{kind}_cpu_usage_seconds_total"][key]
+        memory, memory_time = found[f"{kind}_memory_working_set_bytes"][key]
+        swap, swap_time = found[f"{kind}_swap_usage_bytes"][key]
+        return {
+            "cpu": CPUStats(time=cpu_time, usage_core_nano_seconds=round(cpu * 1e9)),
+            "memory": MemoryStats(time=memory_time, working_set_bytes=int(memory)),
+            "swap": SwapStats(time=swap_time, swap_usage_bytes=int(swap), swap_available_bytes=0),
+        }
+
+    def started(key: tuple[str, str]) -> datetime:
+        seconds, _ = found["container_start_time_seconds"][key]
+        return datetime.fromtimestamp(seconds, UTC)
+
+    pod = ("h1", "")
+    containers = [
+        ContainerStats(name=key[1], start_time=started(key), **usage("container", key))
+        for key in sorted(found["container_cpu_usage_seconds_total"], reverse=True)
+    ]
+    reference = PodReference(name="h1", namespace="default", uid="u")
+    pods = [
+        PodStats(pod_ref=reference, start_time=containers[0].start_time, containers=containers, **usage("pod", pod))
+    ]
+    node = NodeStats(node_name="real-kubelet", start_time=containers[0].start_time, **usage("node", ("", "")))
+    return Summary(node=node, pods=pods)
+
+
+class RecordedProvider(LoggingProvider):
+    """Of a node that has what was recorded."""
+
+    async def get_stats_summary(self, *, only_cpu_and_memory: bool) -> Summary:
+        assert self.statistics is not None
+        if self.statistics == "stats summary":
+            words = answer_to(self.statistics)["body"]
+            raise ProviderError(words.removeprefix("Internal Error: "))
+        if self.statistics == "resource metrics":
+            assert only_cpu_and_memory
+            return recorded_metrics()
+        return recorded_summary(self.statistics)
+
+    #: The row that is asked for.
+    statistics: str | None = None
+
+
+@pytest.fixture
+def provider(runtime_pods: list[Pod]) -> RecordedProvider:
+    return RecordedProvider(recorded_log, runtime_pods)
+
+
 @pytest.fixture
 def api_pods() -> list[Pod]:
     return msgspec.json.decode(answer_to("pods")["body"], type=PodList).items
@@ -112,18 +183,21 @@ def runtime_pods(api_pods: list[Pod]) -> list[Pod]:
 
 @pytest.fixture
 async def address(
-    nothing_left: None, serving_context: ssl.SSLContext, api_pods: list[Pod], runtime_pods: list[Pod]
+    nothing_left: None, serving_context: ssl.SSLContext, api_pods: list[Pod], provider: RecordedProvider
 ) -> AsyncIterator[tuple[str, int]]:
     reviews = ReviewServer()
+    started = re.findall(r"^process_start_time_seconds (\S+)$", answer_to("probe metrics")["body"], re.MULTILINE)
+    clock = FixedClock(datetime.fromtimestamp(float(started[0]), UTC))
     server = KubeletServer(
         "real-kubelet",
-        LoggingProvider(recorded_log, runtime_pods),
+        provider,
         Pods(api_pods),
         authenticator=FirstOf(CertificateAuthenticator(), TokenAuthenticator(reviews)),
         authorizer=AccessReviewAuthorizer(reviews),
         ssl_context=serving_context,
-        clock=FixedClock(datetime(2026, 11, 23, 22, 59, 23, tzinfo=UTC)),
+        clock=clock,
     )
+    clock.moment = datetime(2026, 11, 23, 22, 59, 23, tzinfo=UTC)
     (listening,) = await server.start("127.0.0.1", 0)
     yield listening
     await server.aclose(grace=0)
@@ -140,10 +214,12 @@ def test_the_recording_is_there_and_known(shared: Path) -> None:
 async def test_the_answer_is_the_kubelets(
     row: dict[str, Any],
     address: tuple[str, int],
+    provider: RecordedProvider,
     client_context: ssl.SSLContext,
     certified_context: ssl.SSLContext,
 ) -> None:
     request, recorded, note = row["request"], row["response"], row["note"]
+    provider.statistics = note
     headers = [f"{name}: {value}" for name, value in request["headers"].items()]
     context = client_context if note in ANONYMOUS else certified_context
     async with await RawClient.open(address, context) as client:

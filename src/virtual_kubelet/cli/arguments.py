@@ -11,8 +11,8 @@ import ipaddress
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, NoReturn
 
-from virtual_kubelet.cli.durations import parse_duration
 from virtual_kubelet.cli.exit_codes import MEANINGS, ExitCode
+from virtual_kubelet.objects.durations import parse_duration
 
 __all__ = [
     "LOG_FORMATS",

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from virtual_kubelet.cli.activity import Screen, describe_pod
-from virtual_kubelet.cli.durations import format_duration
 from virtual_kubelet.cli.exit_codes import ExitCode
 from virtual_kubelet.cli.manifests import Manifest, apply
 from virtual_kubelet.errors import ApiConnectionError, ApiError, ConfigurationError
 from virtual_kubelet.kube.client import ApiClient
 from virtual_kubelet.kube.resources import PODS
 from virtual_kubelet.objects.core_v1 import Pod
+from virtual_kubelet.objects.durations import format_duration
 
 __all__ = ["FinishedPods"]
 

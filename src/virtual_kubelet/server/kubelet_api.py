@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import socket
 import ssl
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
+
+import msgspec
 
 from virtual_kubelet.clock import Clock, SystemClock
 from virtual_kubelet.contracts.context import PodReader
@@ -24,7 +23,7 @@ from virtual_kubelet.errors import (
     ProviderError,
     UnsupportedError,
 )
-from virtual_kubelet.objects.core_v1 import Pod, PodStatus
+from virtual_kubelet.objects.core_v1 import PodStatus
 from virtual_kubelet.server.authentication import Authenticator, User
 from virtual_kubelet.server.authorization import AuthorizationError, Authorizer, request_attributes
 from virtual_kubelet.server.connection import HttpServer, Request, Response, ServerLimits, text_response
@@ -32,7 +31,9 @@ from virtual_kubelet.server.container_logs import LogLimits, choose_instance, ha
 from virtual_kubelet.server.health import HealthCheck, healthz
 from virtual_kubelet.server.log_options import TailBudget, parse_log_query
 from virtual_kubelet.server.pod_lists import bound_pods, running_pods
+from virtual_kubelet.server.provider_calls import ProviderCalls
 from virtual_kubelet.server.routes import Match, find_route, method_label, not_found
+from virtual_kubelet.server.statistics import Statistics
 from virtual_kubelet.server.stream_requests import check_stream_request
 from virtual_kubelet.telemetry.logs import bind, get_logger
 from virtual_kubelet.telemetry.metrics import Metrics
@@ -68,13 +69,14 @@ class KubeletServer:
         log_limits: LogLimits | None = None,
         health_checks: Mapping[str, HealthCheck] = MappingProxyType({}),
         newest_status: Callable[[PodKey], PodStatus | None] = lambda key: None,
+        configuration: Mapping[str, object] | None = None,
         provider_timeout: float = 30.0,
         clock: Clock | None = None,
     ) -> None:
         """
         Args:
             node_name: the Node whose subresources callers need rights to.
-            provider: asked for its pods and, if it is a ``ContainerLogs``, for logs.
+            provider: asked for its pods and, if it is a ``ContainerLogs`` or ``StatsSummary``, for logs and statistics.
             pods: the pods bound to this node, as the API server last said. ``list`` is copied before it is sent.
             authenticator: tells who calls; there is no anonymous user.
             authorizer: tells what they may do.
@@ -84,7 +86,8 @@ class KubeletServer:
             log_limits: of log streams.
             health_checks: shown at ``/healthz``, by name.
             newest_status: a pod's status where this process knows a newer one than the API server; None otherwise.
-            provider_timeout: seconds that the provider has to list its pods.
+            configuration: shown at ``/configz``, in the words of the kubelet's ``KubeletConfiguration``; nothing secret.
+            provider_timeout: seconds that the provider has to list its pods, or to give its statistics.
             clock: wall time for ``sinceSeconds`` and ``follow``.
         """
         self.metrics = metrics or Metrics()
@@ -98,8 +101,10 @@ class KubeletServer:
         self._tails = TailBudget(self._log_limits.all_tails_bytes)
         self._health_checks = health_checks
         self._newest_status = newest_status
-        self._provider_timeout = provider_timeout
+        self._configuration = configuration
         self._clock = clock or SystemClock()
+        self._calls = ProviderCalls(self.metrics, timeout=provider_timeout)
+        self._statistics = Statistics(provider, pods, self._calls, started=self._clock.now())
         self._http = HttpServer(self.handle, ssl_context=ssl_context, limits=limits)
 
     async def start(
@@ -161,16 +166,37 @@ class KubeletServer:
             case "pods":
                 return Response(200, [_JSON], bound_pods(list(self._pods.list())))
             case "runningpods":
-                return Response(200, [_JSON], running_pods(await self._provider_pods()))
+                pods = await self._calls.ask("get_pods", self._provider.get_pods)
+                return Response(200, [_JSON], running_pods(pods))
             case "healthz":
                 return await self._healthz(request, match.parameters.get("check"))
             case "metrics":
                 return Response(200, [_METRICS], self.metrics.exposition())
+            case "metrics/resource":
+                return await self._statistics.resource_metrics()
+            case "metrics/cadvisor":
+                return await self._statistics.cadvisor_metrics()
+            case "metrics/probes":
+                return self._statistics.probe_metrics()
+            case "stats":
+                return await self._statistics.summary(request.query)
+            case "configz" if self._configuration is not None:
+                return Response(200, [_JSON], msgspec.json.encode({"kubeletconfig": self._configuration}))
             case "exec" | "attach" | "portForward" | "run":
                 parameters = match.parameters
                 pod = self._pods.get(parameters["namespace"], parameters["pod"])
                 check_stream_request(match.name, parameters, request.query, pod)
+            case "checkpoint":
+                self._check_container(match.parameters)
         raise UnsupportedError(f"this node does not offer {match.name}")
+
+    def _check_container(self, parameters: Mapping[str, str]) -> None:
+        """The kubelet's checks before a checkpoint."""
+        pod = self._pods.get(parameters["namespace"], parameters["pod"])
+        if pod is None:
+            raise ProtocolError("pod does not exist", status=404)
+        if not has_container(pod, parameters["container"]):
+            raise ProtocolError(f"container {parameters['container']} does not exist", status=404)
 
     async def _authorize(self, user: User, request: Request) -> Response | None:
         """None if the caller may, else the kubelet's refusal."""
@@ -203,16 +229,6 @@ class KubeletServer:
             return not_found(request.path)
         return await healthz({name: one for name, one in self._health_checks.items() if name == check})
 
-    async def _provider_pods(self) -> Sequence[Pod]:
-        try:
-            with span("get_pods"), self._timed("get_pods"):
-                async with asyncio.timeout(self._provider_timeout):
-                    return await self._provider.get_pods()
-        except TimeoutError:
-            raise ProtocolError("Internal Error: the provider did not answer in time", status=500) from None
-        except ProviderError as error:
-            raise ProtocolError(f"Internal Error: {error}", status=500) from error
-
     async def _container_logs(self, request: Request, parameters: Mapping[str, str]) -> Response:
         namespace, name, container = parameters["namespace"], parameters["pod"], parameters["container"]
         now = self._clock.now()
@@ -239,7 +255,7 @@ class KubeletServer:
             with (
                 bind(namespace=namespace, pod=name, uid=key.uid),
                 span("get_container_logs", namespace=namespace, pod=name),
-                self._timed("get_container_logs"),
+                self._calls.timed("get_container_logs"),
             ):
                 lines = _iterator(provider.get_container_logs(key, container, options))
                 sent = True
@@ -267,16 +283,6 @@ class KubeletServer:
 
     def _end_log_stream(self) -> None:
         self._log_streams -= 1
-
-    @contextmanager
-    def _timed(self, call: str) -> Iterator[None]:
-        started = time.perf_counter()
-        result = "error"
-        try:
-            yield
-            result = "ok"
-        finally:
-            self.metrics.provider_call_seconds.labels(call, result).observe(time.perf_counter() - started)
 
 
 async def _one(chunk: bytes) -> AsyncIterator[bytes]:

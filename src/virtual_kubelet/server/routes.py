@@ -35,11 +35,13 @@ _ROUTES: Final[tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]] = (
     ("runningpods", _GET, ("runningpods",)),
     ("healthz", _GET, ("healthz",)),
     ("healthz", _GET, ("healthz", "{check}")),
+    ("configz", _GET, ("configz",)),
     ("metrics", _GET, ("metrics",)),
     ("metrics/resource", _GET, ("metrics", "resource")),
     ("metrics/cadvisor", _GET, ("metrics", "cadvisor")),
     ("metrics/probes", _GET, ("metrics", "probes")),
     ("stats", _GET, ("stats", "summary")),
+    ("checkpoint", ("POST",), ("checkpoint", *_POD, "{container}")),
     ("exec", _STREAM, ("exec", *_POD, "{container}")),
     ("exec", _STREAM, ("exec", *_POD, "{uid}", "{container}")),
     ("attach", _STREAM, ("attach", *_POD, "{container}")),
@@ -50,7 +52,9 @@ _ROUTES: Final[tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]] = (
     ("run", ("POST",), ("run", *_POD, "{uid}", "{container}")),
 )
 #: Below these the kubelet's router (go-restful) says what was not found, elsewhere Go's.
-_SERVICES: Final = frozenset({"containerLogs", "pods", "runningpods", "stats", "exec", "attach", "portForward", "run"})
+_SERVICES: Final = frozenset(
+    {"containerLogs", "pods", "runningpods", "stats", "exec", "attach", "portForward", "run", "checkpoint"}
+)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 

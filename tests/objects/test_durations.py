@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtual_kubelet.cli.durations import format_duration, parse_duration
+from virtual_kubelet.objects.durations import format_duration, parse_duration
 
 
 @pytest.mark.parametrize(
