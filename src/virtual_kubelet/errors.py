@@ -26,6 +26,7 @@
     ├── ApiConnectionError            the API server could not be reached, or broke off
     │   ├── ApiTimeoutError           it did not answer in time
     │   └── CredentialsError          our credentials cannot be had just now; also a KubeconfigError
+    ├── CertificateRefusedError       a signer denied or failed the certificate that the node asked for
     ├── StartupTimeoutError           the node was not Ready in time
     └── ProtocolError                 a peer broke the rules of a wire protocol
 
@@ -44,6 +45,7 @@ __all__ = [
     "ApiNotFoundError",
     "ApiTimeoutError",
     "BadRequestError",
+    "CertificateRefusedError",
     "ConfigurationError",
     "ConflictError",
     "CredentialsError",
@@ -204,6 +206,10 @@ class CredentialsError(KubeconfigError, ApiConnectionError):
     At start it is a mistake in the configuration, with a hint; in a running node it is one more reason why the API server
     cannot be reached, and tried again like the others.
     """
+
+
+class CertificateRefusedError(VirtualKubeletError):
+    """A signer denied or failed the certificate signing request of this node."""
 
 
 class StartupTimeoutError(VirtualKubeletError):

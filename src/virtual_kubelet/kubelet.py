@@ -134,11 +134,19 @@ class Kubelet:
         run(parts.references.run(), "references")
         run(parts.pod_controller.run(), POD_CONTROLLER)
         readiness = parts.node_controller.readiness
+        if parts.client_rotation is not None:
+            run(parts.client_rotation.run(), "client certificate")
+        if parts.serving is not None:
+            # The signer wants to see the Node, so that comes first here, not Ready yet.
+            run(parts.node_controller.run(), "node controller")
+            run(parts.serving.run(), "serving certificate")
+            await parts.serving.wait_usable(lambda what: readiness.close(HTTPS_SERVER, what))
         if parts.https is not None:
             await parts.https.start(self.config.listen_host, self.config.listen_port, listeners=parts.listeners)
             run(_serve(parts.https), HTTPS_SERVER)
             readiness.open(HTTPS_SERVER)
-        run(parts.node_controller.run(), "node controller")
+        if parts.serving is None:
+            run(parts.node_controller.run(), "node controller")
         await parts.pod_controller.wait_ready()
         readiness.open(POD_CONTROLLER)
         await parts.node_controller.wait_reported_ready()

@@ -56,6 +56,10 @@ class KubeletConfig:
         state_directory: see ``default_state_directory``.
         kubelet_server: serve the node's HTTPS API on ``listen_host`` (empty: all addresses) and ``listen_port`` (0: any).
         tls_certificate, tls_private_key: for it, PEM or path; both None: self-signed.
+        rotate_server_certificates: have the cluster sign the serving certificate (kubernetes.io/kubelet-serving), wait until
+            somebody approves that, and renew it; the node is not Ready before. Not with a given one.
+        self_signed_fallback: serve with a self-signed certificate when nobody has approved within so many seconds.
+        client_certificate: the file of the node's own client certificate, which ``join_cluster`` got: it is renewed.
         client_ca: whose client certificates it accepts; by default the cluster's CA.
         token_reviews: accept bearer tokens, by asking the API server.
         token_review_cache, access_allowed_cache, access_denied_cache: how long the API server's answers are good.
@@ -90,6 +94,9 @@ class KubeletConfig:
     listen_port: int = 10250
     tls_certificate: Pem | None = None
     tls_private_key: Pem | None = field(default=None, repr=False)
+    rotate_server_certificates: bool = False
+    self_signed_fallback: float | None = None
+    client_certificate: Path | None = None
     client_ca: Pem | None = None
     token_reviews: bool = True
     token_review_cache: float = 120.0
@@ -122,6 +129,15 @@ class KubeletConfig:
             raise ConfigurationError(
                 "the serving certificate and its key belong together, and only one of them is given",
                 hint="give both, or none for a self-signed certificate",
+            )
+        if self.rotate_server_certificates and self.tls_certificate is not None:
+            raise ConfigurationError(
+                "a serving certificate is given, and the cluster is to sign one as well",
+                hint="drop --rotate-server-certificates, or the certificate and its key",
+            )
+        if self.self_signed_fallback is not None and not self.rotate_server_certificates:
+            raise ConfigurationError(
+                "without --rotate-server-certificates there is nothing to fall back from", hint="drop the fall-back"
             )
         if OnShutdown.KEEP in self.on_shutdown and len(set(self.on_shutdown)) > 1:
             raise ConfigurationError("on shutdown a node cannot keep everything and do something else as well")

@@ -15,6 +15,7 @@ from virtual_kubelet.contracts.context import ProviderContext
 from virtual_kubelet.contracts.nodes import NodeConfigurer
 from virtual_kubelet.contracts.pods import PodKey, PodLifecycleHandler
 from virtual_kubelet.errors import ConfigurationError
+from virtual_kubelet.kube.certificate_rotation import CertificateRotation
 from virtual_kubelet.kube.client import ApiClient
 from virtual_kubelet.kube.events import EventRecorder
 from virtual_kubelet.kube.references import ReferenceCache
@@ -25,6 +26,7 @@ from virtual_kubelet.node.node_template import default_node, system_information
 from virtual_kubelet.node.pod_controller import PodController
 from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.readiness import NodeReadiness
+from virtual_kubelet.node_certificates import ServingCertificate, client_rotation
 from virtual_kubelet.objects.core_v1 import ConfigMap, Node, ObjectReference, Pod, PodStatus, Secret
 from virtual_kubelet.preflight import address_towards, kubelet_version, meet_api_server
 from virtual_kubelet.provider_binding import NodeHalf, make_provider
@@ -59,6 +61,7 @@ class KubeletParts:
         recorder, references, pod_controller, node_controller: each with a ``run``.
         https, listeners: the HTTPS API and the sockets it is to be started with; None if it is off.
         url: of the HTTPS API as the API server reaches it; empty if it is off.
+        serving, client_rotation: keep the node's certificates valid, each with a ``run``; None if it has none to keep.
     """
 
     recorder: EventRecorder
@@ -68,6 +71,8 @@ class KubeletParts:
     https: KubeletServer | None
     listeners: Sequence[socket.socket]
     url: str
+    serving: ServingCertificate | None
+    client_rotation: CertificateRotation | None
 
 
 async def make_parts(config: KubeletConfig, stack: AsyncExitStack, deadline: float | None) -> KubeletParts:
@@ -125,7 +130,22 @@ async def make_parts(config: KubeletConfig, stack: AsyncExitStack, deadline: flo
         raise ConfigurationError(str(error)) from None
     https = None if tls is None else _https_server(config, client, provider, pod_controller, tls, port)
     url = _url(listeners, ips) if listeners else ""
-    return KubeletParts(recorder, references, pod_controller, node_controller, https, listeners, url)
+    serving = None
+    if tls is not None and config.rotate_server_certificates:
+        serving = ServingCertificate(
+            client,
+            config.node_name,
+            tls,
+            state,
+            addresses=lambda: node_controller.addresses,
+            fallback=config.self_signed_fallback,
+            clock=config.clock,
+        )
+    renewal = None
+    shown = config.client_config.client_certificate
+    if config.client_certificate is not None and shown is not None:
+        renewal = client_rotation(client, config.node_name, shown, config.client_certificate, clock=config.clock)
+    return KubeletParts(recorder, references, pod_controller, node_controller, https, listeners, url, serving, renewal)
 
 
 async def _node_ips(config: KubeletConfig, listeners: Sequence[socket.socket]) -> Sequence[str]:

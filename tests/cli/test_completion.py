@@ -39,7 +39,7 @@ def test_bash_knows_the_command(tmp_path: Path) -> None:
 
 
 def test_bash_completes_commands_options_and_values(tmp_path: Path) -> None:
-    assert completed(tmp_path, "r") == ["run"]
+    assert completed(tmp_path, "ru") == ["run"]
     assert {"up", "run", "providers", "version", "completion", "--help"} <= set(completed(tmp_path, ""))
     assert completed(tmp_path, "run", "--kubec") == ["--kubeconfig"]
     assert "--run" not in completed(tmp_path, "run", "--")

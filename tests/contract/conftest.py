@@ -21,11 +21,19 @@ from virtual_kubelet.objects.meta_v1 import ObjectMeta
 ClientFactory = Callable[[str], ApiClient]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
+    kind = "debian" if config.getoption("--kubernetes") else "dev"
+    elsewhere = []
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.contract)
+            marker = item.get_closest_marker("only_on")
+            if marker is not None and marker.args[0] != kind:
+                elsewhere.append(item)
+    if elsewhere:
+        config.hook.pytest_deselected(items=elsewhere)
+        items[:] = [item for item in items if item not in elsewhere]
 
 
 @pytest.fixture

@@ -98,6 +98,7 @@ async def test_a_token_without_rights_is_forbidden(stranger: Caller, admin: ApiC
     assert answer.status.token not in text
 
 
+@pytest.mark.only_on("debian")  # the dev cluster has no RBAC
 async def test_each_subresource_is_a_right_of_its_own(
     api_server: ApiServer,
     stranger: Caller,
@@ -106,8 +107,6 @@ async def test_each_subresource_is_a_right_of_its_own(
     node_name: str,
     kubeconfig_file: WriteKubeconfig,
 ) -> None:
-    if api_server.kind == "dev":
-        pytest.skip("the dev cluster has no RBAC")
     kubectl = Kubectl(kubeconfig_file(api_server.admin_kubeconfig()))
     role = f"reads-{node_name}"
     await kubectl("create", "clusterrole", role, "--verb=get", "--resource=nodes/metrics,nodes/pods")

@@ -19,6 +19,7 @@ from virtual_kubelet.errors import ConfigurationError
 from virtual_kubelet.provider_registry import ProviderFactory, load_provider
 
 if TYPE_CHECKING:
+    from virtual_kubelet.kube.config import ClientConfig
     from virtual_kubelet.kubelet import KubeletConfig
 
 __all__ = ["add_parser", "add_provider_options", "kubelet_config", "provider_factory", "unknown_option"]
@@ -84,6 +85,13 @@ def _cluster(parser: Parser) -> None:
     group = parser.add_argument_group("cluster")
     group.add_argument(
         "--kubeconfig", type=types.file_name, metavar="FILE", help="how to reach the API server (env KUBECONFIG)"
+    )
+    group.add_argument(
+        "--bootstrap-kubeconfig",
+        type=types.file_name,
+        metavar="FILE",
+        help="where --kubeconfig is not there or its certificate has expired: ask for a client certificate with the "
+        "credentials of this one (a bootstrap token), keep it beside --kubeconfig, write that, and renew it in time",
     )
     group.add_argument(
         "--startup-timeout",
@@ -187,6 +195,22 @@ def _kubelet_server(parser: Parser) -> None:
             "CA of client certificates (default: the cluster's CA of the kubeconfig)",
         ),
     )
+    group.add_argument(
+        "--rotate-server-certificates",
+        type=types.boolean,
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="BOOL",
+        help="have the cluster sign the serving certificate (kubernetes.io/kubelet-serving), wait for the approval, and "
+        "renew it in time (default false: self-signed)",
+    )
+    group.add_argument(
+        "--self-signed-fallback",
+        type=types.positive_duration,
+        metavar="D",
+        help="with --rotate-server-certificates: serve with a self-signed one when nobody has approved after D",
+    )
     for names, variable, text in files:
         action = group.add_argument(*names, type=types.file_name, metavar="FILE", help=f"{text} (env {variable})")
         from_environment(parser, action, variable, types.file_name, None)
@@ -274,8 +298,11 @@ def provider_factory(name: str, *, allow_host_processes: bool) -> ProviderFactor
     return partial(factory, allow_host_processes=True)
 
 
-def kubelet_config(arguments: argparse.Namespace) -> KubeletConfig:
-    """What the options say, as the node's configuration. Reads the kubeconfig; raises ``ConfigurationError``."""
+def kubelet_config(arguments: argparse.Namespace, client_config: ClientConfig | None = None) -> KubeletConfig:
+    """What the options say, as the node's configuration. Raises ``ConfigurationError``.
+
+    Reads the kubeconfig, unless there is a ``client_config`` already.
+    """
     from virtual_kubelet.kube.kubeconfig import find_config
     from virtual_kubelet.kubelet import KubeletConfig, OnShutdown
     from virtual_kubelet.objects.core_v1 import Taint
@@ -290,7 +317,8 @@ def kubelet_config(arguments: argparse.Namespace) -> KubeletConfig:
         provider=provider_factory(arguments.provider, allow_host_processes=arguments.allow_host_processes),
         provider_name=provider_label(arguments.provider),
         provider_config=Path(arguments.provider_config) if arguments.provider_config else None,
-        client_config=find_config(arguments.kubeconfig),
+        client_config=find_config(arguments.kubeconfig) if client_config is None else client_config,
+        client_certificate=_own_certificate(arguments) if arguments.bootstrap_kubeconfig else None,
         kube_api_qps=arguments.kube_api_qps,
         kube_api_burst=arguments.kube_api_burst,
         node_ips=tuple(arguments.node_ip or ()),
@@ -304,6 +332,8 @@ def kubelet_config(arguments: argparse.Namespace) -> KubeletConfig:
         listen_port=arguments.port if arguments.listen.port is None else arguments.listen.port,
         tls_certificate=arguments.tls_cert_file,
         tls_private_key=arguments.tls_private_key_file,
+        rotate_server_certificates=arguments.rotate_server_certificates,
+        self_signed_fallback=arguments.self_signed_fallback,
         client_ca=arguments.client_ca_file,
         token_reviews=arguments.authentication_token_webhook,
         token_review_cache=arguments.authentication_token_webhook_cache_ttl,
@@ -324,18 +354,41 @@ def _run(arguments: argparse.Namespace) -> int:
     from virtual_kubelet.cli.program import Interrupted, configure_logs, run_until_signal
 
     configure_logs(arguments)
-    config = kubelet_config(arguments)
+    config = None if arguments.bootstrap_kubeconfig else kubelet_config(arguments)
     try:
-        run_until_signal(_run_node(config))
+        run_until_signal(_run_node(config or arguments))
     except Interrupted:
         return ExitCode.OK
     return ExitCode.FAILURE  # a node does not end by itself
 
 
-async def _run_node(config: KubeletConfig) -> None:
+def _own_certificate(arguments: argparse.Namespace) -> Path:
+    return Path(arguments.kubeconfig).with_name(f"{arguments.nodename}-client-current.pem")
+
+
+async def _join(arguments: argparse.Namespace) -> KubeletConfig:
+    from virtual_kubelet.kube.client_bootstrap import join_cluster
+
+    if arguments.kubeconfig is None:
+        raise ConfigurationError(
+            "--bootstrap-kubeconfig is given, but not where the node's own kubeconfig is to be written",
+            hint="name a file with --kubeconfig",
+        )
+    own = await join_cluster(
+        Path(arguments.kubeconfig),
+        Path(arguments.bootstrap_kubeconfig),
+        arguments.nodename,
+        _own_certificate(arguments),
+        startup_timeout=arguments.startup_timeout or None,
+    )
+    return kubelet_config(arguments, own)
+
+
+async def _run_node(given: KubeletConfig | argparse.Namespace) -> None:
     from virtual_kubelet.cli.program import collect_garbage_rarely
     from virtual_kubelet.kubelet import Kubelet
 
+    config = await _join(given) if isinstance(given, argparse.Namespace) else given
     kubelet = Kubelet(config)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(kubelet.run())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import tempfile
 import time
@@ -13,12 +14,22 @@ from typing import Final, NamedTuple
 from virtual_kubelet.errors import KubeconfigError
 from virtual_kubelet.telemetry.logs import get_logger
 
-__all__ = ["RENEWAL_HINT", "CertificateFiles", "ClientCertificate"]
+__all__ = ["RENEWAL_HINT", "CertificateFiles", "ClientCertificate", "split_pem"]
 
 log = get_logger(__name__)
 
+_CERTIFICATES: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_KEYS: Final = re.compile(
+    rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----.*?-----END (?:[A-Z]+ )*PRIVATE KEY-----", re.DOTALL
+)
+
 #: What to do about a client certificate that has expired.
 RENEWAL_HINT: Final = "get a new kubeconfig, or renew the certificate it names"
+
+
+def split_pem(pem: bytes) -> tuple[bytes, bytes]:
+    """The certificates and the private keys in it; empty where there are none."""
+    return b"\n".join(_CERTIFICATES.findall(pem)), b"\n".join(_KEYS.findall(pem))
 
 
 class CertificateFiles(NamedTuple):
@@ -57,6 +68,8 @@ class ClientCertificate:
 
     def show(self, certificate: bytes, key: bytes) -> None:
         """Show this one (both PEM) from now on; does nothing if it is the same. Blocks. Raises ``KubeconfigError``."""
+        # A file may hold both and be named twice, as a kubelet's kubeconfig does.
+        certificate, key = split_pem(certificate)[0] or certificate, split_pem(key)[1] or key
         if (certificate, key) == self._pair:
             return
         expires = _end_of(certificate, self.whose)

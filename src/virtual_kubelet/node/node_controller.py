@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from virtual_kubelet.clock import Clock, SystemClock
@@ -32,7 +32,7 @@ from virtual_kubelet.node.readiness import (
 )
 from virtual_kubelet.node.refusals import NodeEventRecorder
 from virtual_kubelet.node.registration import NodeRegistration, Written, copy_node
-from virtual_kubelet.objects.core_v1 import Node, NodeCondition
+from virtual_kubelet.objects.core_v1 import Node, NodeAddress, NodeCondition
 from virtual_kubelet.telemetry.logs import bind, get_logger
 from virtual_kubelet.telemetry.metrics import Metrics
 from virtual_kubelet.telemetry.tracing import span
@@ -188,6 +188,11 @@ class NodeController:
             raise
         finally:
             self._ended.set()
+
+    @property
+    def addresses(self) -> Sequence[NodeAddress]:
+        """Of the Node, as this node wants them now."""
+        return self._node.status.addresses or ()
 
     async def wait_ready(self) -> None:
         """Until the Node is registered and its first status written, whatever that says.
