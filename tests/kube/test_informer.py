@@ -186,6 +186,56 @@ async def test_a_half_open_connection_is_noticed(server: ApiStandIn, client: Api
 
 
 @pytest.mark.parametrize(
+    "overloaded",
+    [refuses(429, "TooManyRequests", headers={"Retry-After": "0"}), refuses(500, "InternalError", "leader changed"),
+     refuses(503, "ServiceUnavailable"), streams(event("ERROR", status(500, "InternalError", "?")))],
+    ids=["429", "500", "503", "500 in the stream"],
+)  # fmt: skip
+async def test_a_watch_that_an_overloaded_server_refuses_goes_on_where_it_was_without_a_list(
+    server: ApiStandIn, client: ApiClient, overloaded: Answer
+) -> None:
+    server.script = [lists(A), overloaded, overloaded, streams(event("ADDED", config_map("b", "11")), end="hang")]
+    async with running(client) as (_, told):
+        await told.hears("+a@1", "+b@11")
+    assert [s.query.get("resourceVersion") for s in server.seen] == [None, "10", "10", "10"]
+
+
+async def test_a_watch_that_is_refused_again_and_again_is_begun_again_with_a_list(
+    server: ApiStandIn, client: ApiClient
+) -> None:
+    refused = refuses(500, "InternalError", "a bug of this version")
+    server.script = [lists(A), refused, refused, refused, lists(A, B, version="20"), IDLE]
+    async with running(client) as (_, told):
+        await told.hears("+a@1", "+b@2")
+        await until(lambda: len(server.seen) == 6)
+    assert [s.query.get("resourceVersion") for s in server.seen] == [None, "10", "10", "10", None, "20"]
+
+
+async def test_a_back_off_can_be_cut_short_and_what_is_held_meanwhile_is_known_to_be_old(
+    server: ApiStandIn, client: ApiClient
+) -> None:
+    server.script = [refuses(403, "Forbidden"), lists(A), refuses(403, "Forbidden"), lists(A, B), IDLE]
+    slow = Backoff(initial=3600, cap=3600)
+    async with running(client, backoff=slow) as (informer, told):
+        await until(lambda: len(server.seen) == 1)
+        assert (informer.synced, informer.failing) == (False, True)
+        await until_waiting(informer)
+        informer.hurry()
+        await told.hears("+a@1")
+        await until(lambda: len(server.seen) == 3)
+        await until_waiting(informer)
+        assert (informer.synced, informer.failing) == (True, True)
+        informer.hurry()
+        await told.hears("+a@1", "+b@2")
+        assert not informer.failing
+
+
+async def until_waiting(informer: Informer[Any]) -> None:
+    """Until it is in its back-off, so that it can be hurried out of it."""
+    await until(lambda: informer.waiting)
+
+
+@pytest.mark.parametrize(
     "gone",
     [refuses(410, "Expired"), refuses(410, "Gone"), streams(event("ERROR", status(410, "Expired", "too old"))),
      refuses(500, "InternalError", "Too large resource version"), refuses(403, "Forbidden"),
@@ -226,14 +276,18 @@ async def test_the_store_stays_while_the_server_is_away(server: ApiStandIn, clie
         assert told.changes == ["+a@1"]
 
 
-async def test_a_continue_token_that_expires_begins_the_list_again(server: ApiStandIn, client: ApiClient) -> None:
+async def test_after_a_continue_token_that_expires_the_list_is_taken_in_one_piece(
+    server: ApiStandIn, client: ApiClient
+) -> None:
     server.script = [
         lists(A, continue_="t"), refuses(410, "Expired", "The provided continue parameter is too old"),
         lists(B), IDLE,
     ]  # fmt: skip
     async with running(client, page_size=1) as (_, told):
         await told.hears("+b@2")
-    assert [s.query.get("continue") for s in server.seen[:3]] == [None, "t", None]
+    assert [(s.query.get("limit"), s.query.get("continue")) for s in server.seen[:3]] == [
+        ("1", None), ("1", "t"), (None, None),
+    ]  # fmt: skip
 
 
 async def test_a_server_that_cannot_be_reached_at_first_is_tried_again(server: ApiStandIn, client: ApiClient) -> None:
@@ -409,6 +463,18 @@ async def test_a_server_without_streaming_lists_is_asked_for_pages_and_that_is_s
             await told.hears("+a@1", "+b@2")
     assert len([r for r in caplog.records if "no streaming lists" in r.getMessage()]) == 1
     assert ["sendInitialEvents" in s.query for s in server.seen[:4]] == [True, False, False, False]
+
+
+async def test_what_one_informer_found_lacking_no_other_of_the_client_tries(
+    server: ApiStandIn, client: ApiClient
+) -> None:
+    server.script = [refuses(422, "Invalid"), lists(A), IDLE]
+    async with running(client, streaming=True) as (_, told):
+        await told.hears("+a@1")
+    server.script = [lists(A), IDLE]
+    async with running(client, streaming=True) as (_, told):
+        await told.hears("+a@1")
+    assert ["sendInitialEvents" in s.query for s in server.seen].count(True) == 1
 
 
 async def test_a_streaming_list_that_breaks_off_is_not_taken_for_the_truth(

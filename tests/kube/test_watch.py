@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.kube.api_stand_in import config_map, event, status
-from virtual_kubelet.errors import ApiConnectionError, GoneError, ServerError
+from virtual_kubelet.errors import ApiConnectionError, ApiError, GoneError
 from virtual_kubelet.kube.watch import WatchEvent, decode_events, split_lines
 from virtual_kubelet.objects.core_v1 import ConfigMap
 
@@ -74,7 +74,7 @@ def test_events_before_an_error_are_delivered() -> None:
 
 @pytest.mark.parametrize("obj", [3, {"code": "x"}, None])
 def test_an_error_that_cannot_be_read_ends_the_watch_too(obj: object) -> None:
-    with pytest.raises(ServerError, match="an error that cannot be read"):
+    with pytest.raises(ApiError, match="an error that cannot be read"):
         decoded(event("ERROR", obj))
 
 

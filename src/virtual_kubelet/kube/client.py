@@ -17,9 +17,12 @@ from virtual_kubelet.kube.transport import ApiResponse, Transport
 from virtual_kubelet.kube.watch import UNREADABLE, Identity, WatchEvent, decode_events, identity_of, split_lines
 from virtual_kubelet.objects.meta_v1 import DeleteOptions, ListMeta, Preconditions
 from virtual_kubelet.objects.serialization import encode
+from virtual_kubelet.telemetry.logs import get_logger
 from virtual_kubelet.telemetry.metrics import Metrics
 
 __all__ = ["ApiClient", "ApiResponse", "ObjectList", "PatchType", "ServerVersion"]
+
+log = get_logger(__name__)
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -109,6 +112,14 @@ class ApiClient:
             longest_retry_after=longest_retry_after,
         )
         self._decoders: dict[type[Any], msgspec.json.Decoder[Any]] = {}
+        #: What this server is known not to have.
+        self.lacking: set[str] = set()
+
+    def do_without(self, feature: str, why: str) -> None:
+        """This server, an old one, does not have ``feature``: say so once, and let nobody try again."""
+        if feature not in self.lacking:
+            self.lacking.add(feature)
+            log.info("the API server has no %s, doing without them (%s)", feature, why)
 
     async def __aenter__(self) -> ApiClient:
         return self

@@ -16,13 +16,21 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
-from virtual_kubelet.errors import ApiConnectionError, ApiError, BadRequestError, GoneError, InvalidObjectError
+from virtual_kubelet.errors import (
+    ApiConnectionError,
+    ApiError,
+    BadRequestError,
+    GoneError,
+    InvalidObjectError,
+    ServerError,
+    TooManyRequestsError,
+)
 from virtual_kubelet.kube.backoff import Backoff
-from virtual_kubelet.kube.client import ApiClient
+from virtual_kubelet.kube.client import ApiClient, ObjectList
 from virtual_kubelet.kube.resources import Resource
 from virtual_kubelet.kube.watch import Identity, WatchEvent
 from virtual_kubelet.objects.meta_v1 import ObjectMeta
@@ -32,6 +40,11 @@ from virtual_kubelet.telemetry.metrics import Metrics
 __all__ = ["Informer", "InformerHandler"]
 
 log = get_logger(__name__)
+
+#: Kubernetes 1.32 and later.
+_STREAMING: Final = "streaming lists"
+#: A watch that is refused so often in a row, by a server that is overloaded or broken, is begun again with a list.
+_REFUSALS: Final = 3
 
 T = TypeVar("T", bound=msgspec.Struct)
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -53,7 +66,8 @@ class Informer(Generic[T]):
     Args:
         client: whose identity must have list and watch on ``resource`` with these selectors.
         page_size: objects a page where the server has no streaming lists.
-        streaming: try a streaming list first (Kubernetes 1.32 and later); done without where it is refused.
+        streaming: try a streaming list first (Kubernetes 1.32 and later); done without where it is refused, by this and
+            all other informers of the client.
         watch_seconds: how long one watch is asked for; a tenth less or more by chance, so that many do not meet.
         silence: seconds without a byte after which the connection counts as half-open; more than ``watch_seconds``.
         shortest_watch: a watch that ends without an event in fewer seconds counts as a failure (client-go: 1).
@@ -97,6 +111,9 @@ class Informer(Generic[T]):
         self._store: dict[tuple[str, str], T] = {}
         self._synced = asyncio.Event()
         self._malformed_said = False
+        self._refusals = 0
+        self._failing = True
+        self._hurried: asyncio.Event | None = None
         self.resource_version = ""
 
     def add_handler(self, handler: InformerHandler[T]) -> None:
@@ -121,6 +138,21 @@ class Informer(Generic[T]):
         """Whether a complete list has been taken."""
         return self._synced.is_set()
 
+    @property
+    def failing(self) -> bool:
+        """Whether what is in the store may be old: the last list or watch failed, and none has worked since."""
+        return self._failing
+
+    def hurry(self) -> None:
+        """Do not wait for the end of a back-off: what made the last try fail may be over."""
+        if self._hurried is not None:
+            self._hurried.set()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it is in a back-off."""
+        return self._hurried is not None
+
     async def wait_synced(self) -> None:
         """Until the first complete list is in the store."""
         await self._synced.wait()
@@ -144,8 +176,8 @@ class Informer(Generic[T]):
                 self._restarted("expired")
                 delay = self._backoff.next()
             except ApiError as error:
-                # Such as "Too large resource version" after a failover: only a fresh list gets out of it.
-                self.resource_version = ""
+                if not self._may_resume(error):
+                    self.resource_version = ""
                 log.warning("cannot watch %s, trying again: %s", self._resource.plural, error)
                 self._restarted("refused")
                 delay = max(self._backoff.next(), error.retry_after or 0.0)
@@ -153,7 +185,32 @@ class Informer(Generic[T]):
                 log.warning("the watch of %s broke off, trying again: %s", self._resource.plural, error)
                 self._restarted("broken")
                 delay = self._backoff.next()
-            await asyncio.sleep(delay)
+            self._failing = True
+            await self._pause(delay)
+
+    def _may_resume(self, error: ApiError) -> bool:
+        """Whether to go on from the last version. An overloaded server is not asked for a list on top (client-go).
+
+        "Too large resource version", after a failover, does not pass by itself for hours (kubernetes/kubernetes#91073).
+        """
+        self._refusals += 1
+        if "Too large resource version" in error.message or self._refusals >= _REFUSALS:
+            return False
+        return isinstance(error, (TooManyRequestsError, ServerError))
+
+    async def _pause(self, delay: float) -> None:
+        self._hurried = asyncio.Event()
+        try:
+            async with asyncio.timeout(delay):
+                await self._hurried.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._hurried = None
+
+    def _works(self) -> None:
+        self._failing = False
+        self._refusals = 0
 
     def _restarted(self, reason: str) -> None:
         if self._metrics is not None:
@@ -190,8 +247,12 @@ class Informer(Generic[T]):
         async with aclosing(self._open(resource_version=self.resource_version)) as events:
             async for event in events:
                 heard = True
+                self._works()
                 self._apply(event)
-        return heard or loop.time() - started >= self._shortest_watch
+        heard = heard or loop.time() - started >= self._shortest_watch
+        if heard:
+            self._works()
+        return heard
 
     def _apply(self, event: WatchEvent[T]) -> None:
         obj = event.object
@@ -231,13 +292,12 @@ class Informer(Generic[T]):
     # Lists
 
     async def _list(self) -> None:
-        if self._streaming:
+        if self._streaming and _STREAMING not in self._client.lacking:
             try:
                 await self._list_streaming()
                 return
             except (BadRequestError, InvalidObjectError, _NoStreamingListError) as error:
-                self._streaming = False
-                log.info("%s: the server has no streaming lists, using pages (%s)", self._resource.plural, error)
+                self._client.do_without(_STREAMING, str(error))
         await self._list_pages()
 
     async def _list_streaming(self) -> None:
@@ -273,15 +333,14 @@ class Informer(Generic[T]):
         malformed: list[Identity | None] = []
         continue_ = ""
         while True:
-            # A resourceVersion of "" asks for the newest state: no stale list from a server that lags behind.
-            page = await self._client.list(
-                self._resource,
-                self._namespace,
-                limit=self._page_size,
-                continue_=continue_,
-                field_selector=self._field_selector,
-                label_selector=self._label_selector,
-            )
+            try:
+                page = await self._page(self._page_size, continue_)
+            except GoneError:
+                if not continue_:
+                    raise
+                # So many objects, or so slow a server, that the history went while they were read: all in one answer.
+                fresh, malformed = {}, []
+                page = await self._page(0, "")
             fresh.update((_key(obj), obj) for obj in page.items)
             malformed += page.malformed
             continue_ = page.continue_
@@ -289,10 +348,22 @@ class Informer(Generic[T]):
                 break
         self._replace(fresh, page.resource_version, malformed)
 
+    async def _page(self, limit: int, continue_: str) -> ObjectList[T]:
+        # A resourceVersion of "" asks for the newest state: no stale list from a server that lags behind.
+        return await self._client.list(
+            self._resource,
+            self._namespace,
+            limit=limit,
+            continue_=continue_,
+            field_selector=self._field_selector,
+            label_selector=self._label_selector,
+        )
+
     def _replace(
         self, fresh: dict[tuple[str, str], T], resource_version: str, malformed: Sequence[Identity | None]
     ) -> None:
         """Take a complete list for the truth; what could not be read of it is there, so it stays as last known."""
+        self._works()
         old, self._store = self._store, fresh
         if malformed:
             for identity in malformed:

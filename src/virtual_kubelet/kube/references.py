@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from virtual_kubelet.errors import ApiNotFoundError
+from virtual_kubelet.kube.backoff import Backoff
 from virtual_kubelet.kube.client import ApiClient
 from virtual_kubelet.kube.informer import Informer
 from virtual_kubelet.kube.resources import CONFIG_MAPS, SECRETS, SERVICES, Resource
@@ -171,7 +172,7 @@ class ReferenceCache:
         if watched.task is None:
             return False  # not watched, or no more: the store may be old
         if watched.informer.synced:
-            return True
+            return not watched.informer.failing  # else the store may be old, and the direct answer is right
         try:
             async with asyncio.timeout(self._first_answer):
                 await watched.informer.wait_synced()
@@ -189,14 +190,19 @@ class ReferenceCache:
                 namespace=reference.namespace,
                 field_selector=selector,
                 streaming=False,
+                # The node authorizer learns of a pod a moment after we may have.
+                backoff=Backoff(initial=0.1, cap=30.0),
                 metrics=self._metrics,
             )
             watched = self._watched[reference] = _Watched(reference, informer, self._changed)
             self._waiting[reference] = watched
             self._start_watches()
-        elif watched.closing is not None:
+            return watched
+        if watched.closing is not None:
             watched.closing.cancel()
             watched.closing = None
+        if watched.informer.failing:
+            watched.informer.hurry()  # what was forbidden may be allowed now, for this pod
         return watched
 
     def _drop(self, reference: _Reference, holder: Hashable) -> None:

