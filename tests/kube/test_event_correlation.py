@@ -24,7 +24,8 @@ def test_equal_events_have_one_key_and_others_have_their_own() -> None:
     correlator = EventCorrelator()
     first, again = told(correlator), told(correlator)
     others = [told(correlator, "n"), told(correlator, reason="S"), told(correlator, pod=OTHER)]
-    assert first == again
+    assert first is not None
+    assert again == first._replace(times=2)
     assert len({found.key for found in [first, *others] if found is not None}) == 4
 
 
@@ -43,9 +44,11 @@ def test_the_tenth_event_that_differs_in_its_message_is_combined_with_the_follow
     found = [told(correlator, f"m{i}") for i in range(12)]
     assert [combined(f) for f in found] == [False] * 9 + [True] * 3
     assert len({f.key for f in found[9:] if f is not None}) == 1
+    assert [f.times for f in found[9:] if f is not None] == [1, 2, 3]
     assert found[11] is not None
     assert found[11].message == "(combined from similar events): m11"
-    assert told(correlator, "m0") == found[0], "what has been said on its own is counted on its own"
+    assert found[0] is not None
+    assert told(correlator, "m0") == found[0]._replace(times=2), "what has been said on its own is counted on its own"
     assert not combined(told(correlator, "m12", reason="other"))
 
 

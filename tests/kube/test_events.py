@@ -116,10 +116,13 @@ async def test_an_earlier_event_that_has_expired_is_written_anew(
     server.script = [answers(201, {}), refuses(404, "NotFound"), answers(201, {})]
     async with running(client, clock, metrics) as recorder:
         recorder.event(POD, "Warning", "Failed", "no")
+        clock.seconds += 1
         recorder.event(POD, "Warning", "Failed", "no")
         await until(lambda: sent(metrics) == 2)
     assert [s.method for s in server.seen] == ["POST", "PATCH", "POST"]
-    assert json.loads(server.seen[2].body)["count"] == 1
+    first, _, anew = (json.loads(s.body) for s in server.seen)
+    assert anew["count"] == 2
+    assert anew["firstTimestamp"] == first["firstTimestamp"] < anew["lastTimestamp"]
 
 
 async def test_similar_events_are_combined(
@@ -138,6 +141,18 @@ async def test_one_objects_spam_is_dropped_and_counted(client: ApiClient, clock:
     for _ in range(30):
         recorder.event(POD, "Warning", "Failed", "no")
     assert dropped(metrics, "spam") == 5
+
+
+async def test_what_was_dropped_as_spam_is_in_the_count_of_the_next_one(
+    server: ApiStandIn, client: ApiClient, clock: HandClock, metrics: Metrics
+) -> None:
+    async with running(client, clock, metrics) as recorder:
+        for _ in range(30):
+            recorder.event(POD, "Warning", "Failed", "no")
+        clock.seconds += 301
+        recorder.event(POD, "Warning", "Failed", "no")
+        await until(lambda: sent(metrics) == 26)
+    assert json.loads(server.seen[-1].body)["count"] == 31
 
 
 async def test_normal_events_share_a_budget_and_warnings_do_not(

@@ -66,12 +66,13 @@ class _Pending(NamedTuple):
     reason: str
     message: str
     at: str
+    times: int
 
 
 class _Written(NamedTuple):
     namespace: str
     name: str
-    times: int
+    first_at: str
 
 
 class EventRecorder:
@@ -138,6 +139,7 @@ class EventRecorder:
             reason,
             _shortened(correlated.message),
             format_time(self._clock.now()),
+            correlated.times,
         )
         subject = f"{involved.namespace}/{involved.name}/{involved.uid}"
         try:
@@ -212,13 +214,12 @@ class EventRecorder:
     async def _write_once(self, pending: _Pending) -> None:
         earlier = self._written.get(pending.key)
         if earlier is not None:
-            patch = {"count": earlier.times + 1, "lastTimestamp": pending.at, "message": pending.message}
+            patch = {"count": pending.times, "lastTimestamp": pending.at, "message": pending.message}
             try:
                 await self._client.send_patch(EVENTS, earlier.name, patch, earlier.namespace)
             except ApiNotFoundError:  # events expire after an hour
                 self._written.pop(pending.key, None)
             else:
-                self._written[pending.key] = earlier._replace(times=earlier.times + 1)
                 self._written.move_to_end(pending.key)
                 return
         involved = pending.involved
@@ -232,15 +233,15 @@ class EventRecorder:
             source=EventSource(component=self._component, host=self._host or None),
             reporting_component=self._component,
             reporting_instance=self._host,
-            first_timestamp=pending.at,
+            first_timestamp=earlier.first_at if earlier is not None else pending.at,
             last_timestamp=pending.at,
-            count=1,
+            count=pending.times,
         )
         try:
             await self._client.send_create(EVENTS, event, namespace)
         except AlreadyExistsError:
             log.debug("an event had been written by a try that seemed to fail")
-        self._written[pending.key] = _Written(namespace, pending.name, 1)
+        self._written[pending.key] = _Written(namespace, pending.name, event.first_timestamp or "")
         if len(self._written) > self._remembered:
             self._written.popitem(last=False)
 
