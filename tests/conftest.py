@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import HealthCheck, settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 #: Recordings of a real API server and a real kubelet; beside the repository, in CI too.
@@ -25,6 +26,9 @@ MAY_BLOCK = [
 def pytest_configure() -> None:
     # Else pytest-asyncio's look for a current loop makes one on Python 3.11, which nobody closes.
     asyncio.set_event_loop(None)
+    # How fast a machine is, is no property of the code.
+    settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("project")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -21,7 +21,7 @@ class Finished:
 
 
 async def command(
-    *args: str, environment: Mapping[str, str] | None = None, stdin: str | None = None, seconds: float = 40
+    *args: str, environment: Mapping[str, str] | None = None, stdin: str | None = None, seconds: float = 120
 ) -> Finished:
     """Run to the end and give exit code, stdout and stderr."""
     child = await asyncio.create_subprocess_exec(
@@ -80,7 +80,7 @@ class NodeProcess:
         """Send the signal and wait; gives the exit code."""
         if self.process.returncode is None:
             self.process.send_signal(number)
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(120):
             return await self.process.wait()
 
 
@@ -116,7 +116,7 @@ async def running_node(
     output: asyncio.Task[None] | None = None
     try:
         if ready:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 while "is Ready" not in node.ready_line:
                     line = await stdout.readline()
                     if not line:

@@ -9,7 +9,7 @@ from virtual_kubelet.objects.core_v1 import Container, Pod, PodSpec, Toleration
 from virtual_kubelet.objects.meta_v1 import ObjectMeta
 
 
-async def eventually(condition: Callable[[], object], *, seconds: float = 20) -> object:
+async def eventually(condition: Callable[[], object], *, seconds: float = 90) -> object:
     """Await until the (sync or async) condition is true, and give its value."""
     async with asyncio.timeout(seconds):
         while True:
