@@ -33,6 +33,10 @@ DOCUMENTS = {
         "apis_authorization.k8s.io_v1.json",
         r"(localsubjectaccessreviews|selfsubjectaccessreviews|selfsubjectrulesreviews|subjectaccessreviews)$",
     ),
+    "apis/certificates.k8s.io/v1": (
+        "apis_certificates.k8s.io_v1.json",
+        r"certificatesigningrequests(/\{name\}(/(approval|status))?)?$",
+    ),
     "apis/coordination.k8s.io/v1": ("apis_coordination.k8s.io_v1.json", r"leases(/\{name\})?$"),
 }
 METHODS = ("get", "post", "put", "patch", "delete")

@@ -182,6 +182,8 @@ class ApiServer:
                 change = self._subresources.ephemeral_containers()
             case "resize":
                 change = prepare_resize
+            case "approval":
+                change = self._subresources.approval()
             case "finalize":
                 change = self._subresources.finalize()
             case _:

@@ -8,7 +8,7 @@ from typing import Final
 
 from virtual_kubelet.devcluster.statuses import StatusError, forbidden, unauthorized
 from virtual_kubelet.devcluster.tokens import ServiceAccountTokens
-from virtual_kubelet.devcluster.users import AUTHENTICATED, MASTERS, SERVICE_ACCOUNT_PREFIX, User
+from virtual_kubelet.devcluster.users import AUTHENTICATED, CREDENTIAL_ID, MASTERS, SERVICE_ACCOUNT_PREFIX, User
 from virtual_kubelet.server.connection import PeerIdentity, Request
 
 __all__ = ["Authenticator"]
@@ -18,7 +18,7 @@ _BEARER: Final = "bearer "
 
 @lru_cache(maxsize=4096)
 def _certificate_user(common_name: str, organizations: tuple[str, ...], sha256: str) -> User:
-    extra = {"authentication.kubernetes.io/credential-id": [f"X509SHA256={sha256}"]}
+    extra = {CREDENTIAL_ID: [f"X509SHA256={sha256}"]}
     return User(common_name, (*organizations, AUTHENTICATED), extra=extra)
 
 

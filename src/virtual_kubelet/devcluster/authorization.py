@@ -7,18 +7,27 @@ from typing import Final
 
 from virtual_kubelet.devcluster.pod_index import PodIndex
 from virtual_kubelet.devcluster.storage import Key
-from virtual_kubelet.devcluster.users import MASTERS, Attributes, Decision, User
+from virtual_kubelet.devcluster.users import BOOTSTRAPPERS, MASTERS, Attributes, Decision, User
 
 __all__ = ["VIEWED", "Authorizer", "denial"]
 
 _READ: Final = frozenset({"get", "list", "watch"})
+_REQUEST: Final = _READ | {"create"}
 _PUBLIC_PATHS: Final = ("/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz")
+_REVIEWS: Final = frozenset(
+    {
+        ("authentication.k8s.io", "tokenreviews"),
+        ("authorization.k8s.io", "subjectaccessreviews"),
+        ("authorization.k8s.io", "localsubjectaccessreviews"),
+    }
+)
 _SELF_REVIEWS: Final = frozenset({"selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"})
 #: What a service account may read in its own namespace, of the core group.
 VIEWED: Final = frozenset(
     ["configmaps", "events", "pods", "pods/log", "pods/status", "serviceaccounts", "services", "services/status"]
 )
 _LEASES: Final = "kube-node-lease"
+_GROUPS: Final = {"leases": "coordination.k8s.io", "certificatesigningrequests": "certificates.k8s.io"}
 _ALLOWED: Final = Decision(True)
 
 
@@ -39,6 +48,10 @@ class Authorizer:
             return _ALLOWED
         if user.node:
             return self._node(user.node, attributes)
+        if BOOTSTRAPPERS in user.groups and attributes.group == _GROUPS["certificatesigningrequests"]:
+            return Decision(
+                attributes.resource == "certificatesigningrequests" and _may_request(attributes, "nodeclient")
+            )
         namespace, _ = user.service_account
         if namespace and attributes.namespace == namespace and attributes.verb in _READ:
             subresource = f"/{attributes.subresource}" if attributes.subresource else ""
@@ -46,14 +59,18 @@ class Authorizer:
         return Decision(False)
 
     def _node(self, node: str, a: Attributes) -> Decision:
-        group = "coordination.k8s.io" if a.resource == "leases" else ""
+        group = _GROUPS.get(a.resource, "")
         rule = getattr(self, f"_node_{a.resource}", None) if a.group == group else None
         if rule is not None:
             decision: Decision = rule(node, a)
             return decision
-        if a.resource in ("tokenreviews", "subjectaccessreviews", "localsubjectaccessreviews"):
+        if (a.group, a.resource) in _REVIEWS:
             return Decision(a.verb == "create")
         return Decision(False)
+
+    @staticmethod
+    def _node_certificatesigningrequests(node: str, a: Attributes) -> Decision:
+        return Decision(_may_request(a, "selfnodeclient"))
 
     @staticmethod
     def _node_services(node: str, a: Attributes) -> Decision:
@@ -70,7 +87,8 @@ class Authorizer:
         if a.verb in _READ:
             if a.name == node:
                 return _ALLOWED
-            return Decision(False, f"node '{node}' cannot read '{a.name}', only its own Node object")
+            which = f"'{a.name}'" if a.name else "all nodes"
+            return Decision(False, f"node '{node}' cannot read {which}, only its own Node object")
         # Whose node it is, is for NodeRestriction to see.
         return Decision(a.verb in ("update", "patch") or (a.verb == "create" and not a.subresource))
 
@@ -131,6 +149,11 @@ class Authorizer:
         if related:
             return _ALLOWED
         return Decision(False, f"no relationship found between node '{node}' and this object")
+
+
+def _may_request(a: Attributes, subresource: str) -> bool:
+    """``subresource`` stands for what is approved without asking anybody."""
+    return a.verb == "create" if a.subresource == subresource else not a.subresource and a.verb in _REQUEST
 
 
 def _key(a: Attributes) -> Key:

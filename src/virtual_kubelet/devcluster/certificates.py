@@ -10,11 +10,13 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 __all__ = ["CertificateAuthority"]
 
 _LIFETIME: Final = timedelta(days=365)
+_PURPOSES: Final = {"server auth": ExtendedKeyUsageOID.SERVER_AUTH, "client auth": ExtendedKeyUsageOID.CLIENT_AUTH}
 #: Clocks may differ.
 _SKEW: Final = timedelta(hours=1)
 
@@ -50,6 +52,26 @@ class CertificateAuthority:
         """A client's certificate and key, in PEM: the user is its CN, the groups its Os."""
         return self._sign(user, groups, ExtendedKeyUsageOID.CLIENT_AUTH, (), lifetime)
 
+    def sign_request(
+        self, request: x509.CertificateSigningRequest, usages: Iterable[str], lifetime: timedelta = _LIFETIME
+    ) -> bytes:
+        """A certificate (PEM) for the subject, the names and the key of a request that has been checked."""
+        wanted = set(usages)
+        purposes = [purpose for name, purpose in _PURPOSES.items() if name in wanted]
+        builder = (
+            self._builder(request.subject, request.public_key(), lifetime)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(ca=False, key_encipherment="key encipherment" in wanted), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._identifier), critical=False
+            )
+        )
+        for extension in request.extensions:
+            if isinstance(extension.value, x509.SubjectAlternativeName):
+                builder = builder.add_extension(extension.value, critical=extension.critical)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
     def _sign(
         self,
         common_name: str,
@@ -78,7 +100,7 @@ class CertificateAuthority:
         return certificate.public_bytes(serialization.Encoding.PEM), _key_pem(key)
 
     def _builder(
-        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, lifetime: timedelta
+        self, subject: x509.Name, key: CertificatePublicKeyTypes, lifetime: timedelta
     ) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         return (
@@ -92,11 +114,11 @@ class CertificateAuthority:
         )
 
 
-def _usage(*, ca: bool) -> x509.KeyUsage:
+def _usage(*, ca: bool, key_encipherment: bool = False) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=True,
         content_commitment=False,
-        key_encipherment=False,
+        key_encipherment=key_encipherment,
         data_encipherment=False,
         key_agreement=False,
         key_cert_sign=ca,

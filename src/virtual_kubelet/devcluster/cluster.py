@@ -16,6 +16,7 @@ from virtual_kubelet.devcluster.api_server import ApiServer, apply_to_watch
 from virtual_kubelet.devcluster.authentication import Authenticator
 from virtual_kubelet.devcluster.authorization import Authorizer
 from virtual_kubelet.devcluster.bootstrap import bootstrap
+from virtual_kubelet.devcluster.certificate_controller import CertificateController
 from virtual_kubelet.devcluster.certificates import CertificateAuthority
 from virtual_kubelet.devcluster.cluster_state import ClusterState
 from virtual_kubelet.devcluster.controller import Controller
@@ -172,6 +173,7 @@ class DevCluster:
         assert self._server is not None
         state = await asyncio.to_thread(ClusterState, clock=self._clock, history=self._history)  # it reads a file
         pods = PodIndex(state.pods.objects)
+        authorizer = Authorizer(pods)
         controllers: list[Controller[Any] | Expiry] = [
             ServiceAccountController(state, self.ca_pem.decode()),
             NamespaceController(state),
@@ -181,11 +183,12 @@ class DevCluster:
             ),
             TaintEvictionController(state, pods),
             PodGarbageCollector(state, pods, quarantine=self._quarantine),
+            CertificateController(state, self._authority, authorizer),
             Expiry(state),
         ]
         if self._with_scheduler:
             controllers.append(Scheduler(state))
-        self._handler = self._assemble(state, pods)
+        self._handler = self._assemble(state, pods, authorizer)
         self._state = state
         bootstrap(state, self._port)
         async with asyncio.TaskGroup() as group:
@@ -196,9 +199,8 @@ class DevCluster:
             await asyncio.sleep(0)
             started.set_result(None)
 
-    def _assemble(self, state: ClusterState, pods: PodIndex) -> ApiServer:
+    def _assemble(self, state: ClusterState, pods: PodIndex, authorizer: Authorizer) -> ApiServer:
         tokens = ServiceAccountTokens(state)
-        authorizer = Authorizer(pods)
         restriction = NodeRestriction(pods)
         self._reader = Reader(
             state, bookmark_interval=self._bookmark_interval, watch_buffer_bytes=self._watch_buffer_bytes

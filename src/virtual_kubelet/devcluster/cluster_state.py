@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from virtual_kubelet.clock import Clock
 from virtual_kubelet.devcluster.generic_registry import GenericRegistry
+from virtual_kubelet.devcluster.registry.certificate_signing_requests import CertificateSigningRequests
 from virtual_kubelet.devcluster.registry.config_maps import ConfigMaps
 from virtual_kubelet.devcluster.registry.events import Events
 from virtual_kubelet.devcluster.registry.leases import Leases
@@ -46,6 +47,7 @@ class ClusterState:
         self.service_accounts = self._serve(ServiceAccounts())
         self.services = self._serve(Services(self.addresses))
         self.leases = self._serve(Leases())
+        self.certificate_requests = self._serve(CertificateSigningRequests(clock.now))
         self.resources: dict[tuple[str, str], Resource] = {
             **{key: registry.resource for key, registry in self._registries.items()},
             **{review.key: review for review in REVIEWS},

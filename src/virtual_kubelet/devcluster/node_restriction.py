@@ -3,13 +3,19 @@ the index of pods."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
-from virtual_kubelet.devcluster.pod_index import PodIndex
+from virtual_kubelet.devcluster.certificate_requests import (
+    KUBELET_CLIENT_SIGNER,
+    KUBELET_SERVING_SIGNER,
+    parse_request,
+)
+from virtual_kubelet.devcluster.pod_index import PodIndex, references
 from virtual_kubelet.devcluster.request_info import RequestInfo
-from virtual_kubelet.devcluster.statuses import StatusError, forbidden
+from virtual_kubelet.devcluster.statuses import StatusError, forbidden, not_found
 from virtual_kubelet.devcluster.storage import StoredObject
-from virtual_kubelet.devcluster.users import User
+from virtual_kubelet.devcluster.users import NODE_PREFIX, User
 
 __all__ = ["NodeRestriction"]
 
@@ -51,6 +57,8 @@ class NodeRestriction:
             self._node(node, info, new, old)
         elif info.resource.plural == "pods":
             self._pod(node, info, new, old)
+        elif info.resource.plural == "certificatesigningrequests":
+            self._request(node, info, new)
         elif info.resource.plural == "leases":
             name = info.name or (new or {"metadata": {}})["metadata"].get("name", "")
             if name != node:
@@ -92,6 +100,13 @@ class NodeRestriction:
                 raise forbidden("pods", name, why)
             if new["spec"].get("nodeName") != node:
                 raise _refusal("pods", name, node, "can only create pods with spec.nodeName set to itself")
+            for kind, what in (
+                ("ServiceAccount", "a service account"),
+                ("Secret", "secrets"),
+                ("ConfigMap", "configmaps"),
+            ):
+                if references(new["spec"], kind):
+                    raise _refusal("pods", name, node, f"can not create pods that reference {what}")
         elif info.verb == "delete":
             if not self._pods.is_bound(node, (info.namespace, info.name)):
                 raise _refusal("pods", name, node, "can only delete pods with spec.nodeName set to itself")
@@ -104,21 +119,65 @@ class NodeRestriction:
             if (new["metadata"].get("labels") or {}) != (old["metadata"].get("labels") or {}):
                 raise _refusal("pods", name, node, "cannot update labels through pod status")
 
+    @staticmethod
+    def _request(node: str, info: RequestInfo, new: dict[str, Any] | None) -> None:
+        if info.verb != "create" or new is None:
+            return
+        spec, name = new["spec"], new["metadata"].get("name", "")
+        if spec.get("signerName") not in (KUBELET_SERVING_SIGNER, KUBELET_CLIENT_SIGNER):
+            return
+        try:
+            request = parse_request(spec.get("request", ""))
+        except ValueError as error:
+            raise forbidden(info.resource.plural, name, f"unable to parse csr: {error}", info.resource.group) from None
+        if request.common_name != f"{NODE_PREFIX}{node}":
+            why = f"can only create a node CSR with CN={NODE_PREFIX}{node}"
+            raise forbidden(info.resource.plural, name, why, info.resource.group)
+
     def check_deletion(self, user: User, info: RequestInfo, stored: StoredObject) -> None:
         """Of one object."""
         if user.node:
             self.check(user, info, None)
 
-    def check_token(self, user: User, namespace: str, account: str, bound: dict[str, Any] | None) -> None:
-        """A node gets tokens only for its own pods."""
+    def check_token(
+        self, user: User, namespace: str, account: str, bound: dict[str, Any] | None, audiences: Sequence[str] = ()
+    ) -> None:
+        """A node gets tokens only for its own pods, and only for audiences that the pod's volumes name."""
         node = user.node
         if not node:
             return
-        if bound is None or bound.get("kind") != "Pod":
-            raise _refusal("serviceaccounts", account, node, "requested token not bound to a pod")
-        if not self._pods.is_bound(node, (namespace, bound.get("name", ""))):
-            why = "requested token bound to a pod scheduled on a different node"
-            raise _refusal("serviceaccounts", account, node, why)
+        if bound is None or bound.get("kind") != "Pod" or bound.get("apiVersion") != "v1" or not bound.get("name"):
+            raise forbidden("serviceaccounts", account, "node requested token not bound to a pod")
+        if not bound.get("uid"):
+            why = "node requested token with a pod binding without a uid"
+            raise forbidden("serviceaccounts", account, why)
+        pod = self._pods.find(namespace, bound["name"])
+        if pod is None:
+            raise not_found("pods", bound["name"])
+        if pod.uid != bound["uid"]:
+            why = (
+                f"the UID in the bound object reference ({bound['uid']}) does not match the UID in record. The object "
+                "might have been deleted and then recreated"
+            )
+            raise forbidden("serviceaccounts", account, why)
+        if pod.fields["spec.nodeName"] != node:
+            why = "node requested token bound to a pod scheduled on a different node"
+            raise forbidden("serviceaccounts", account, why)
+        if len(audiences) > 1:
+            raise forbidden("serviceaccounts", account, "node may only request 0 or 1 audiences")
+        for audience in audiences:
+            if audience not in _audiences(pod.decode()["spec"]):
+                raise forbidden("serviceaccounts", account, f'audience "{audience}" not found in pod spec volume')
+
+
+def _audiences(spec: dict[str, Any]) -> set[str]:
+    """For which a pod's volumes ask for tokens."""
+    return {
+        source["serviceAccountToken"].get("audience", "")
+        for volume in spec.get("volumes") or ()
+        for source in (volume.get("projected") or {}).get("sources") or ()
+        if "serviceAccountToken" in source
+    }
 
 
 def _refusal(resource: str, name: str, node: str, why: str) -> StatusError:

@@ -15,11 +15,15 @@ class PodIndex:
     """Which pods are bound to which node, and what these refer to."""
 
     def __init__(self, pods: Collection) -> None:
+        self._pods = pods
         self._by_node: dict[str, dict[Key, StoredObject]] = {}
         pods.listen(self._on_change)
 
     def pods_of(self, node: str) -> Iterable[StoredObject]:
         return self._by_node.get(node, {}).values()
+
+    def find(self, namespace: str, name: str) -> StoredObject | None:
+        return self._pods.get(namespace, name)
 
     def is_bound(self, node: str, key: Key) -> bool:
         return key in self._by_node.get(node, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from virtual_kubelet.devcluster.decoding import check_media_type, decode_object,
 from virtual_kubelet.devcluster.generic_registry import Preparation
 from virtual_kubelet.devcluster.node_restriction import NodeRestriction
 from virtual_kubelet.devcluster.object_meta import is_deleting, validate_meta_update
+from virtual_kubelet.devcluster.registry.certificate_signing_requests import prepare_approval
 from virtual_kubelet.devcluster.registry.pod_resize import keep_metadata
 from virtual_kubelet.devcluster.registry.pod_validation import validate_pod
 from virtual_kubelet.devcluster.rendering import encode
@@ -97,7 +99,7 @@ class Subresources:
 
     async def eviction(self, call: Call) -> Response:
         """Raises 403, 404, 409. There are no disruption budgets here."""
-        content, options = await self._body(call, "Eviction", "policy/v1")
+        content, options = await self._body(call, "Eviction", "policy/v1", also=("policy/v1beta1",))
         stored = self._state.pods.get(call.info.namespace, call.info.name)
         self._restriction.check(call.user, call.info, content)
         wanted = DeleteOptions.parse(content.get("deleteOptions") or {}, call.request.query)
@@ -144,6 +146,17 @@ class Subresources:
 
         return prepare
 
+    def approval(self) -> Preparation:
+        """Only the conditions of a certificate signing request count."""
+
+        def prepare(new: dict[str, Any], old: dict[str, Any]) -> None:
+            decided = prepare_approval(new, old, self._state.clock.now())
+            errors = validate_meta_update(new["metadata"], old["metadata"]) + decided
+            if errors:
+                raise invalid("CertificateSigningRequest", old["metadata"]["name"], errors, "certificates.k8s.io")
+
+        return prepare
+
     def finalize(self) -> Preparation:
         """Only ``spec.finalizers`` of a namespace counts."""
 
@@ -160,7 +173,8 @@ class Subresources:
         content, options = await self._body(call, "TokenRequest", "authentication.k8s.io/v1")
         spec = content["spec"]
         seconds = spec.setdefault("expirationSeconds", 3600)
-        audiences = spec.get("audiences") or [AUDIENCE]
+        asked = spec.get("audiences") or []
+        audiences = asked or [AUDIENCE]
         spec["audiences"] = audiences
         errors = []
         if seconds < _LEAST_TOKEN_SECONDS:
@@ -173,7 +187,7 @@ class Subresources:
             raise invalid("TokenRequest", "", errors, "authentication.k8s.io")
         account = self._state.service_accounts.get(call.info.namespace, call.info.name)
         reference = spec.get("boundObjectRef")
-        self._restriction.check_token(call.user, call.info.namespace, call.info.name, reference)
+        self._restriction.check_token(call.user, call.info.namespace, call.info.name, reference, asked)
         bound = self._bound(call, reference) if reference else None
         token, expires = "", self._state.clock.now() + timedelta(seconds=seconds)
         if not options.dry_run:
@@ -231,12 +245,14 @@ class Subresources:
                 claims["node"] = {"name": node, "uid": known.uid if known is not None else ""}
         return claims
 
-    async def _body(self, call: Call, kind: str, api_version: str) -> tuple[dict[str, Any], WriteOptions]:
+    async def _body(
+        self, call: Call, kind: str, api_version: str, *, also: Collection[str] = ()
+    ) -> tuple[dict[str, Any], WriteOptions]:
         options = WriteOptions.parse(call.request.query)
         media_type = check_media_type(call.request.headers.get("content-type"))
         unknown: list[str] = []
         data = await call.request.body()
-        content = decode_object(data, self._state.schemas, kind, api_version, unknown, media_type)
+        content = decode_object(data, self._state.schemas, kind, api_version, unknown, media_type, also=also)
 
         def refuse(problem: str) -> StatusError:
             version = api_version.rpartition("/")[2]

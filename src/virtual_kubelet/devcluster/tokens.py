@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from virtual_kubelet.devcluster.cluster_state import ClusterState
-from virtual_kubelet.devcluster.users import AUTHENTICATED, SERVICE_ACCOUNT_PREFIX, User
+from virtual_kubelet.devcluster.users import AUTHENTICATED, CREDENTIAL_ID, SERVICE_ACCOUNT_PREFIX, User
 
 __all__ = ["AUDIENCE", "ServiceAccountTokens"]
 
@@ -86,7 +86,7 @@ class ServiceAccountTokens:
         stored = self._state.service_accounts.objects.get(namespace, account["name"])
         if stored is None or stored.uid != account["uid"]:
             return None
-        extra = {f"{_EXTRA}credential-id": [f"JTI={claims['jti']}"]}
+        extra = {CREDENTIAL_ID: [f"JTI={claims['jti']}"]}
         for kind, registry in (("pod", self._state.pods), ("secret", self._state.secrets), ("node", self._state.nodes)):
             if kind in about:
                 where = "" if kind == "node" else namespace

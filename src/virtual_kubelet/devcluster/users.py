@@ -6,13 +6,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-__all__ = ["AUTHENTICATED", "MASTERS", "NODES", "SERVICE_ACCOUNT_PREFIX", "Attributes", "Decision", "User"]
+__all__ = [
+    "AUTHENTICATED",
+    "BOOTSTRAPPERS",
+    "CREDENTIAL_ID",
+    "MASTERS",
+    "NODES",
+    "NODE_PREFIX",
+    "SERVICE_ACCOUNT_PREFIX",
+    "Attributes",
+    "Decision",
+    "User",
+]
 
 MASTERS: Final = "system:masters"
 NODES: Final = "system:nodes"
+BOOTSTRAPPERS: Final = "system:bootstrappers"
 AUTHENTICATED: Final = "system:authenticated"
 SERVICE_ACCOUNT_PREFIX: Final = "system:serviceaccount:"
-_NODE_PREFIX: Final = "system:node:"
+#: Key in a user's ``extra``: which token or certificate it was.
+CREDENTIAL_ID: Final = "authentication.kubernetes.io/credential-id"
+NODE_PREFIX: Final = "system:node:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +41,8 @@ class User:
     @property
     def node(self) -> str:
         """The node this is the identity of; empty if it is none."""
-        if NODES in self.groups and self.name.startswith(_NODE_PREFIX):
-            return self.name.removeprefix(_NODE_PREFIX)
+        if NODES in self.groups and self.name.startswith(NODE_PREFIX):
+            return self.name.removeprefix(NODE_PREFIX)
         return ""
 
     @property

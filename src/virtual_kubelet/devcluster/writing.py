@@ -71,6 +71,7 @@ class Writer:
         """A regular object, not defaulted yet."""
         self._place(call, obj)
         registry.resource.default(obj)
+        registry.resource.created_by(obj, call.user.to_object())
         self._restriction.check(call.user, call.info, obj)
         self._check_namespace(call, obj)
         created = registry.create(obj, dry_run=options.dry_run)

@@ -91,6 +91,9 @@ class Resource:
     def default(self, obj: dict[str, Any]) -> None:
         """Fill in what the schema cannot: defaults that depend on other fields."""
 
+    def created_by(self, obj: dict[str, Any], user: Mapping[str, Any]) -> None:
+        """Note who creates it (``UserInfo``), where that is part of the object."""
+
     def prepare_create(self, obj: dict[str, Any]) -> None:
         """What a client may not decide, such as the status."""
         obj.pop("status", None)
