@@ -25,6 +25,7 @@ from virtual_kubelet.devcluster.statuses import (
     forbidden,
     method_not_allowed,
     resource_not_found,
+    too_large,
     unauthorized,
 )
 from virtual_kubelet.devcluster.subresources import Subresources
@@ -89,7 +90,7 @@ class ApiServer:
             if error.status != 413:
                 raise
             message = "Request entity too large: limit is 3145728"
-            return _status_response(StatusError(413, "RequestEntityTooLarge", message))
+            return _status_response(too_large(message))
         except RecursionError:
             return _status_response(bad_request("the object is nested too deep"))
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Final
 
-import msgspec
-
 from virtual_kubelet.devcluster import protobuf
-from virtual_kubelet.devcluster.go_json import json_problem
+from virtual_kubelet.devcluster.go_json import NotJson, decode_go_json
 from virtual_kubelet.devcluster.schema import Schemas, WrongType
 from virtual_kubelet.devcluster.statuses import StatusError, bad_request, unsupported_media_type
 
 __all__ = ["check_media_type", "decode_json", "decode_object", "regular_object", "report_unknown"]
 
-#: Read as Go would, not with Python's limits.
-_decoder = msgspec.json.Decoder()
 _JSON: Final = "application/json"
 _SHOWN: Final = 30
+_TYPE_META: Final = (
+    'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+)
 #: Warnings beyond these are counted only: a header has its limits.
 _MOST_WARNINGS: Final = 100
 
@@ -38,12 +37,13 @@ def check_media_type(content_type: str) -> str:
 def decode_json(data: bytes, kind: str) -> Any:
     """The body as plain values; ``kind`` is what it should be. Raises 400."""
     try:
-        return _decoder.decode(data)
-    except RecursionError:
-        problem = json_problem(data) or "exceeded max depth"
-    except (msgspec.DecodeError, ValueError, UnicodeDecodeError) as error:
-        problem = json_problem(data) or str(error)
-    raise bad_request(
+        return decode_go_json(data)
+    except NotJson as problem:
+        raise _no_version(kind, str(problem), data) from None
+
+
+def _no_version(kind: str, problem: str, data: bytes) -> StatusError:
+    return bad_request(
         f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: "
         f"{problem} ({_summary(data)})"
     )
@@ -76,7 +76,7 @@ def decode_object(
         value = _decode_protobuf(data, schemas, kind, api_version, also)
     else:
         value = _decode_json_object(data, kind)
-        _check_kind(value.get("kind", ""), value.get("apiVersion", ""), kind, api_version, also)
+        _check_kind(value.get("kind") or "", value.get("apiVersion") or "", kind, api_version, also)
     return regular_object(value, schemas, kind, api_version, unknown)
 
 
@@ -100,23 +100,28 @@ def _decode_protobuf(
 def _decode_json_object(data: bytes, kind: str) -> dict[str, Any]:
     value = decode_json(data, kind)
     if type(value) is not dict:
-        got = {list: "array", str: "string", bool: "bool", type(None): "null"}.get(type(value), "number")
+        got = _go_kind(value)
         if value is not None:
-            raise bad_request(
-                f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse "
-                f"error: json: cannot unmarshal {got} into Go value of type struct {{ APIVersion string "
-                f'"json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }} ({_summary(data)})'
-            )
+            raise _no_version(kind, f"json: cannot unmarshal {got} into Go value of type {_TYPE_META}", data)
         value = {}
+    for field in ("kind", "apiVersion"):
+        if value.get(field) is not None and type(value[field]) is not str:
+            got = _go_kind(value[field])
+            raise _no_version(kind, f"json: cannot unmarshal {got} into Go struct field .{field} of type string", data)
     return value
+
+
+def _go_kind(value: Any) -> str:
+    return {dict: "object", list: "array", str: "string", bool: "bool", type(None): "null"}.get(type(value), "number")
 
 
 def _check_kind(given_kind: str, given_version: str, kind: str, api_version: str, also: Collection[str]) -> None:
     if (given_kind or kind) != kind or (given_version not in ("", api_version) and given_version not in also):
-        version = api_version.rpartition("/")[2]
-        if given_version in ("", api_version) and given_kind in _KINDS.get(api_version, ()):
+        given = given_version or api_version
+        if given_kind in _KINDS.get(given, ()):
+            short = given.rpartition("/")[2]
             raise bad_request(
-                f'{given_kind} in version "{version}" cannot be handled as a {kind}: converting ({version}.{given_kind}) '
+                f'{given_kind} in version "{short}" cannot be handled as a {kind}: converting ({short}.{given_kind}) '
                 f"to ({_internal(api_version)}.{kind}): unknown conversion"
             )
         raise bad_request(
@@ -131,7 +136,12 @@ def _internal(api_version: str) -> str:
     return group.partition(".")[0] or "core"
 
 
+#: What a real server knows: of these kinds it says that they are no others, of the rest that they are none.
 _KINDS: Final = {
+    "apps/v1": frozenset({"DaemonSet", "Deployment", "ReplicaSet", "StatefulSet"}),
+    "batch/v1": frozenset({"CronJob", "Job"}),
+    "coordination.k8s.io/v1": frozenset({"Lease"}),
+    "policy/v1": frozenset({"Eviction", "PodDisruptionBudget"}),
     "v1": frozenset(
         [
             "Binding",
@@ -151,7 +161,7 @@ _KINDS: Final = {
             "ReplicationController",
             "ResourceQuota",
         ]
-    )
+    ),
 }
 
 

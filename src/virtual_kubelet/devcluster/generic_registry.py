@@ -10,10 +10,19 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from virtual_kubelet.clock import Clock
-from virtual_kubelet.devcluster.object_meta import fill_new, generate_name, inherit, validate_meta, validate_meta_update
+from virtual_kubelet.devcluster.object_meta import (
+    fill_new,
+    generate_name,
+    inherit,
+    validate_kube_finalizers,
+    validate_meta,
+    validate_meta_content,
+    validate_meta_update,
+)
 from virtual_kubelet.devcluster.registry.resource import Resource
 from virtual_kubelet.devcluster.request_options import DeleteOptions
 from virtual_kubelet.devcluster.statuses import (
+    FieldError,
     StatusError,
     already_exists,
     conflict,
@@ -33,6 +42,8 @@ _MODIFIED: Final = "the object has been modified; please apply your changes to t
 
 #: (new, old): what a subresource may not touch is put back, the rest is checked; raises ``StatusError``.
 Preparation = Callable[[dict[str, Any], dict[str, Any]], None]
+#: (new, old): what is wrong with the new version.
+Validation = Callable[[dict[str, Any], dict[str, Any]], list[FieldError]]
 
 
 class GenericRegistry:
@@ -89,6 +100,8 @@ class GenericRegistry:
     def check_revision(self, stored: StoredObject, new: dict[str, Any]) -> None:
         """Raises 409 if ``new`` was made from another version than the stored one."""
         given = new["metadata"].get("resourceVersion", "")
+        if given and not (given.isascii() and given.isdigit()):
+            raise StatusError(500, "", f'strconv.ParseUint: parsing "{given}": invalid syntax')
         if given not in ("", "0") and given != str(stored.revision):
             raise conflict(self.resource.plural, stored.key[1], _MODIFIED, self.resource.group)
 
@@ -130,18 +143,22 @@ class GenericRegistry:
         """Of the whole object, from a client. Raises 422."""
         resource = self.resource
         resource.prepare_update(new, old)
-        self._check_update(new, old, resource.validate_update)
+        self._check_update(new, old, resource.validate_update, whole=True)
         resource.allocate(new)
 
     def prepare_status_update(self, new: dict[str, Any], old: dict[str, Any]) -> None:
         """Of the status, from a client. Raises 422."""
         self.resource.prepare_status_update(new, old)
-        self._check_update(new, old, self.resource.validate_status_update)
+        self._check_update(new, old, self.resource.validate_status_update, whole=False)
 
-    def _check_update(self, new: dict[str, Any], old: dict[str, Any], validate: Any) -> None:
-        errors = validate_meta_update(new["metadata"], old["metadata"])
-        # The API server looks twice at metadata, and says so.
-        errors += errors
+    def _check_update(self, new: dict[str, Any], old: dict[str, Any], validate: Validation, *, whole: bool) -> None:
+        metadata = new["metadata"]
+        changes = validate_meta_update(metadata, old["metadata"])
+        # The API server looks several times at metadata, and says so.
+        content, names = validate_meta_content(metadata), validate_kube_finalizers(metadata)
+        errors = content + changes + changes + names
+        if whole and self.resource.validates_new_metadata:
+            errors += content + names
         errors += validate(new, old)
         if errors:
             raise invalid(self.resource.kind, old["metadata"]["name"], errors, self.resource.group)
@@ -227,8 +244,18 @@ class GenericRegistry:
     def unconditional(self, name: str) -> StatusError:
         """422: this kind wants a resourceVersion with every PUT."""
         error = field_invalid("metadata.resourceVersion", 0, "must be specified for an update")
-        error = error._replace(message="Invalid value: 0x0: must be specified for an update")
-        return invalid(self.resource.kind, name, [error], self.resource.group)
+        # The resource stands where others have the kind: the API server's own slip.
+        return invalid(self.resource.plural, name, [error], self.resource.group)
+
+    def other_uid(self, stored: StoredObject, given: str) -> StatusError:
+        """409: the object of a PUT is another one."""
+        namespace, name = stored.key
+        key = "/".join(part for part in ("/registry", self.resource.storage_prefix, namespace, name) if part)
+        why = (
+            f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: "
+            f"Precondition failed: UID in precondition: {given}, UID in object meta: {stored.uid}"
+        )
+        return conflict(self.resource.plural, name, why, self.resource.group)
 
     @property
     def qualified(self) -> str:

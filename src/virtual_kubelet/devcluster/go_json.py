@@ -1,18 +1,44 @@
-"""What Go's JSON decoder says about text that is no JSON. Pure; only asked once something is wrong."""
+"""JSON read as Go's decoder reads it, and what that says about text which is no JSON. Pure."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-__all__ = ["json_problem"]
+import msgspec
+
+__all__ = ["NotJson", "decode_go_json", "json_problem"]
 
 _MOST_NESTED: Final = 10_000
 _SPACE: Final = b" \t\r\n"
 _DIGITS: Final = b"0123456789"
 
 
+_decoder: Final = msgspec.json.Decoder()
+
+
+class NotJson(Exception):
+    """Text that is no JSON; the message is Go's."""
+
+
 class _Problem(Exception):
     pass
+
+
+def decode_go_json(data: bytes) -> Any:
+    """``data`` as plain values; bytes that are no UTF-8 become U+FFFD, as in Go. Raises ``NotJson``."""
+    try:
+        return _decoder.decode(data)
+    except RecursionError:
+        raise NotJson(json_problem(data) or "exceeded max depth") from None
+    except (msgspec.DecodeError, ValueError) as error:
+        problem = json_problem(data)
+        if problem:
+            raise NotJson(problem) from None
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            return decode_go_json(data.decode(errors="replace").encode())
+        raise NotJson(str(error)) from None
 
 
 def json_problem(data: bytes) -> str:
@@ -64,7 +90,7 @@ class _Scanner:
             elif byte in b"{[":
                 open_.append(byte)
                 if len(open_) > _MOST_NESTED:
-                    raise _Problem("exceeded max depth")
+                    raise self._invalid("exceeded max depth")
                 self._at += 1
                 state = "first key" if byte == 0x7B else "first value"
             else:

@@ -13,7 +13,10 @@ __all__ = [
     "dns_label_problems",
     "dns_service_name_problems",
     "dns_subdomain_problems",
+    "environment_name_problems",
+    "http_header_problems",
     "label_value_problems",
+    "port_name_problems",
     "qualified_name_problems",
     "validate_labels",
 ]
@@ -26,6 +29,12 @@ _SERVICE: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?\Z")
 _QUALIFIED_TEXT: Final = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _QUALIFIED: Final = re.compile(_QUALIFIED_TEXT + r"\Z")
 _VALUE: Final = re.compile(rf"({_QUALIFIED_TEXT})?\Z")
+_KEY_RULE: Final = (
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"
+)
+_ENVIRONMENT_NAME: Final = re.compile(r"[ -<>-~]+\Z")
+_HTTP_HEADER: Final = re.compile(r"[-A-Za-z0-9]+\Z")
+_PORT_NAME: Final = re.compile(r"[-a-z0-9]+\Z")
 _KEY: Final = re.compile(r"[-._a-zA-Z0-9]+\Z")
 
 
@@ -88,7 +97,8 @@ def qualified_name_problems(value: str) -> list[str]:
     if slash:
         if "/" in prefix:
             return [
-                "a valid label key must consist of an optional DNS-subdomain prefix and a name, separated by one '/'"
+                _regex(f"a valid label key {_KEY_RULE}", _QUALIFIED_TEXT, "MyName", "my.name", "123-abc")
+                + " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
             ]
         if not prefix:
             problems.append("prefix part must be non-empty")
@@ -101,8 +111,7 @@ def qualified_name_problems(value: str) -> list[str]:
     if not _QUALIFIED.match(name):
         problems.append(
             _regex(
-                "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
-                "alphanumeric character",
+                f"name part {_KEY_RULE}",
                 _QUALIFIED_TEXT,
                 "MyName",
                 "my.name",
@@ -148,6 +157,35 @@ def config_map_key_problems(value: str) -> list[str]:
         problems.append("must not be '..'")
     elif value.startswith(".."):
         problems.append("must not start with '..'")
+    return problems
+
+
+def environment_name_problems(value: str) -> list[str]:
+    """Names of environment variables, and prefixes of those of a whole ConfigMap or Secret."""
+    if _ENVIRONMENT_NAME.match(value):
+        return []
+    return ["a valid environment variable name must consist only of printable ASCII characters other than '='"]
+
+
+def http_header_problems(value: str) -> list[str]:
+    """Names of a probe's headers."""
+    if _HTTP_HEADER.match(value):
+        return []
+    rule = "a valid HTTP header must consist of alphanumeric characters or '-'"
+    return [_regex(rule, "[-A-Za-z0-9]+", "X-Header-Name")]
+
+
+def port_name_problems(value: str) -> list[str]:
+    """Names of ports (IANA_SVC_NAME)."""
+    problems = [_too_long(15)] if len(value) > 15 else []
+    if not _PORT_NAME.match(value):
+        problems.append("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)")
+    if not any("a" <= c <= "z" for c in value):
+        problems.append("must contain at least one letter (a-z)")
+    if "--" in value:
+        problems.append("must not contain consecutive hyphens")
+    if value.startswith("-") or value.endswith("-"):
+        problems.append("must not begin or end with a hyphen")
     return problems
 
 

@@ -10,12 +10,24 @@ from typing import Any, Final
 from virtual_kubelet.devcluster.names import qualified_name_problems, validate_annotations, validate_labels
 from virtual_kubelet.devcluster.statuses import FieldError, field_forbidden, field_invalid, required
 
-__all__ = ["fill_new", "generate_name", "inherit", "is_deleting", "validate_meta", "validate_meta_update"]
+__all__ = [
+    "fill_new",
+    "generate_name",
+    "inherit",
+    "is_deleting",
+    "validate_meta",
+    "validate_meta_content",
+    "validate_meta_update",
+]
 
 _SUFFIX: Final = "bcdfghjklmnpqrstvwxz2456789"
 #: A generated name's base is cut so that the suffix fits.
 _LONGEST_BASE: Final = 58
 _IMMUTABLE: Final = "field is immutable"
+#: Immutable fields, and how one that is not set is shown.
+_FIXED: Final = {"name": "", "namespace": "", "uid": "", "deletionTimestamp": None, "deletionGracePeriodSeconds": None}
+_NOT_STANDARD: Final = "name is neither a standard finalizer name nor is it fully qualified"
+_STANDARD_FINALIZERS: Final = frozenset({"orphan", "foregroundDeletion", "kubernetes"})
 
 
 def generate_name(base: str) -> str:
@@ -32,12 +44,19 @@ def fill_new(metadata: dict[str, Any], now: str) -> None:
 
 
 def inherit(new: dict[str, Any], old: dict[str, Any]) -> None:
-    """An update that leaves these out means what they were; nobody but the server changes deletion and generation."""
+    """An update that leaves these out means what they were; nobody but the server changes deletion and generation.
+
+    Another creation time is ignored, other values of the rest are for validation to refuse (``rest.BeforeUpdate``).
+    """
     new.pop("managedFields", None)
     new.pop("selfLink", None)
-    for field in ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"):
-        if not new.get(field) and field in old:
-            new[field] = old[field]
+    if not new.get("uid"):
+        new["uid"] = old["uid"]
+    new["creationTimestamp"] = old["creationTimestamp"]
+    if "deletionTimestamp" in old:
+        new["deletionTimestamp"] = old["deletionTimestamp"]
+    if "deletionGracePeriodSeconds" in old:
+        new.setdefault("deletionGracePeriodSeconds", old["deletionGracePeriodSeconds"])
     if "generation" in old:
         new["generation"] = old["generation"]
     else:
@@ -53,25 +72,34 @@ def validate_meta(
 ) -> list[FieldError]:
     """Of a new object, its name chosen already."""
     errors: list[FieldError] = []
-    name = metadata.get("name", "")
+    base, name = metadata.get("generateName", ""), metadata.get("name", "")
+    if base:
+        # A dash at its end is fine: something follows.
+        checked = base[:-2] + "a" if len(base) > 1 and base.endswith("-") else base
+        errors += [field_invalid("metadata.generateName", base, problem) for problem in name_problems(checked)]
     if not name:
         errors.append(required("metadata.name", "name or generateName is required"))
     else:
-        errors += [field_invalid("metadata.name", name, problem) for problem in path_segment_problems(name)]
-        errors += [field_invalid("metadata.name", name, problem) for problem in name_problems(name)]
+        # Whether it could stand in a URL is asked only of names that are right otherwise.
+        problems = name_problems(name) or path_segment_problems(name)
+        errors += [field_invalid("metadata.name", name, problem) for problem in problems]
     if namespaced and not metadata.get("namespace"):
         errors.append(required("metadata.namespace"))
-    errors += _validate_maps(metadata)
+    return errors + validate_meta_content(metadata) + validate_kube_finalizers(metadata)
+
+
+def validate_meta_content(metadata: dict[str, Any]) -> list[FieldError]:
+    """Labels, annotations, owners, finalizers."""
+    errors = _validate_maps(metadata)
     errors += _validate_owners(metadata.get("ownerReferences") or [])
-    errors += _validate_finalizers(metadata.get("finalizers") or [])
-    return errors
+    return errors + _validate_finalizers(metadata.get("finalizers") or [])
 
 
 def validate_meta_update(new: dict[str, Any], old: dict[str, Any]) -> list[FieldError]:
     """Of a new version of an object."""
     errors: list[FieldError] = []
     if "deletionTimestamp" in old:
-        added = [f for f in new.get("finalizers") or [] if f not in (old.get("finalizers") or [])]
+        added = sorted(set(new.get("finalizers") or []) - set(old.get("finalizers") or []))
         if added:
             shown = ", ".join(f'"{f}"' for f in added)
             errors.append(
@@ -81,12 +109,11 @@ def validate_meta_update(new: dict[str, Any], old: dict[str, Any]) -> list[Field
                     f"[]string{{{shown}}}",
                 )
             )
-    fixed = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
-    errors += [field_invalid(f"metadata.{f}", new.get(f), _IMMUTABLE) for f in fixed if new.get(f) != old.get(f)]
+    for field, unset in _FIXED.items():
+        if new.get(field) != old.get(field):
+            errors.append(field_invalid(f"metadata.{field}", new.get(field, unset), _IMMUTABLE))
     errors += _validate_maps(new)
-    errors += _validate_owners(new.get("ownerReferences") or [])
-    errors += _validate_finalizers(new.get("finalizers") or [])
-    return errors
+    return errors + _validate_owners(new.get("ownerReferences") or [])
 
 
 def path_segment_problems(name: str) -> list[str]:
@@ -104,23 +131,24 @@ def _validate_maps(metadata: dict[str, Any]) -> list[FieldError]:
 def _validate_owners(owners: list[dict[str, Any]]) -> list[FieldError]:
     errors: list[FieldError] = []
     controller = ""
-    for index, owner in enumerate(owners):
-        where = f"metadata.ownerReferences[{index}]"
+    where = "metadata.ownerReferences"
+    for owner in owners:
         for field in ("apiVersion", "kind", "name", "uid"):
             if not owner.get(field):
-                detail = "version must not be empty" if field == "apiVersion" else f"{field} must not be empty"
+                detail = "version must not be empty" if field == "apiVersion" else "must not be empty"
                 errors.append(field_invalid(f"{where}.{field}", owner.get(field, ""), detail))
+        if owner.get("apiVersion") == "v1" and owner.get("kind") == "Event":
+            errors.append(field_invalid(where, owner, "/v1, Kind=Event is disallowed from being an owner"))
         if owner.get("controller"):
+            current = f"{owner.get('kind', '')}/{owner.get('name', '')}"
             if controller:
-                errors.append(
-                    field_invalid(
-                        "metadata.ownerReferences",
-                        owners,
-                        f'Only one reference can have Controller set to true. Found "true" in references for '
-                        f"{controller} and {owner.get('kind')}/{owner.get('name')}",
-                    )
+                detail = (
+                    'Only one reference can have Controller set to true. Found "true" in references for '
+                    f"{controller} and {current}"
                 )
-            controller = f"{owner.get('kind')}/{owner.get('name')}"
+                errors.append(field_invalid(where, owners, detail))
+            else:
+                controller = current
     return errors
 
 
@@ -129,12 +157,26 @@ def _validate_finalizers(finalizers: list[str]) -> list[FieldError]:
     for finalizer in finalizers:
         problems = qualified_name_problems(finalizer)
         errors += [field_invalid("metadata.finalizers", finalizer, problem) for problem in problems]
-        if not problems and "/" not in finalizer and finalizer not in ("orphan", "foregroundDeletion", "kubernetes"):
-            errors.append(
-                field_invalid(
-                    "metadata.finalizers",
-                    finalizer,
-                    "name is neither a standard finalizer name nor is it fully qualified",
-                )
-            )
+    if {"orphan", "foregroundDeletion"} <= set(finalizers):
+        detail = "finalizer orphan and foregroundDeletion cannot be both set"
+        errors.append(field_invalid("metadata.finalizers", finalizers, detail))
     return errors
+
+
+def validate_finalizers(finalizers: list[str], field: str) -> list[FieldError]:
+    """Finalizers that are no metadata (a namespace's own)."""
+    errors: list[FieldError] = []
+    for finalizer in finalizers:
+        errors += [field_invalid(field, finalizer, problem) for problem in qualified_name_problems(finalizer)]
+        if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
+            errors.append(field_invalid(field, finalizer, _NOT_STANDARD))
+    return errors
+
+
+def validate_kube_finalizers(metadata: dict[str, Any]) -> list[FieldError]:
+    """Names without a domain are Kubernetes' own."""
+    return [
+        field_invalid(f"metadata.finalizers[{index}]", finalizer, _NOT_STANDARD)
+        for index, finalizer in enumerate(metadata.get("finalizers") or ())
+        if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS
+    ]

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import msgspec
-
-from virtual_kubelet.devcluster.go_json import json_problem
+from virtual_kubelet.devcluster.go_json import NotJson, decode_go_json
 from virtual_kubelet.devcluster.schema import json_type
-from virtual_kubelet.devcluster.statuses import StatusError, bad_request, unsupported_media_type
+from virtual_kubelet.devcluster.statuses import (
+    StatusError,
+    bad_request,
+    field_invalid,
+    invalid,
+    too_large,
+    unsupported_media_type,
+)
 from virtual_kubelet.objects.patches import PatchError, apply_json_patch, apply_merge_patch
 from virtual_kubelet.objects.strategic_merge import apply_strategic_merge_patch
 
-__all__ = ["apply_patch"]
+__all__ = ["apply_patch", "unfitting_patch"]
 
 _JSON: Final = "application/json-patch+json"
 _MERGE: Final = "application/merge-patch+json"
 _STRATEGIC: Final = "application/strategic-merge-patch+json"
 _APPLY: Final = frozenset({"application/apply-patch+yaml", "application/apply-patch+cbor"})
-
-_decoder = msgspec.json.Decoder()
+_MOST_OPERATIONS: Final = 10_000
+_VALUED: Final = frozenset({"add", "replace", "test"})
 
 
 def apply_patch(body: bytes, content_type: str, obj: dict[str, Any], kind: str) -> dict[str, Any]:
     """``obj`` (with ``kind`` and ``apiVersion``) after the patch.
 
-    Raises ``StatusError``: 415 for unknown media types and for server-side apply, 400 for what is no patch, 422 for one
-    that does not fit the object.
+    Raises ``StatusError``: 415 for unknown media types and for server-side apply, 400 for what is no patch, 413 for one
+    of too many operations, 422 for one that does not fit the object.
     """
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type in _APPLY:
@@ -38,34 +43,54 @@ def apply_patch(body: bytes, content_type: str, obj: dict[str, Any], kind: str) 
     if media_type not in (_JSON, _MERGE, _STRATEGIC):
         raise unsupported_media_type("415: Unsupported Media Type", details={})
     try:
-        patch = _decoder.decode(body)
-    except (msgspec.DecodeError, ValueError, UnicodeDecodeError) as error:
-        raise _undecodable(media_type, json_problem(body) or str(error)) from None
-    except RecursionError:
-        raise _undecodable(media_type, "exceeded max depth") from None
+        patch = decode_go_json(body)
+    except NotJson as problem:
+        raise _undecodable(media_type, str(problem)) from None
     try:
         result = _apply(media_type, patch, obj, kind)
-    except PatchError as error:
-        if media_type == _JSON:
-            raise _rejected(422, "Invalid") from error
-        raise bad_request(str(error)) from None
     except RecursionError:
         raise bad_request("the patch is nested too deep") from None
     if not isinstance(result, dict):
-        raise bad_request(f"unable to convert the patched value to {kind}: it is no object")
+        raise _rejected()
     return result
 
 
 def _apply(media_type: str, patch: Any, obj: dict[str, Any], kind: str) -> Any:
     if media_type == _JSON:
-        if not isinstance(patch, list):
-            raise _undecodable(media_type, _mismatch(patch, "[]handlers.jsonPatchOp"))
-        return apply_json_patch(obj, patch)
+        operations = _operations(patch)
+        try:
+            return apply_json_patch(obj, operations)
+        except PatchError:
+            raise _rejected() from None
+    if patch is None:
+        # Go reads null into a map as no map at all.
+        if media_type == _MERGE:
+            raise bad_request("Invalid JSON Patch")
+        return obj
     if not isinstance(patch, dict):
         raise _undecodable(media_type, _mismatch(patch, "map[string]interface {}"))
     if media_type == _MERGE:
         return apply_merge_patch(obj, patch)
-    return apply_strategic_merge_patch(obj, patch, kind)
+    try:
+        result = apply_strategic_merge_patch(obj, patch, kind)
+    except PatchError as error:
+        raise bad_request(str(error)) from None
+    # It is applied to a typed object, which stays of its type.
+    return {**result, "kind": obj["kind"], "apiVersion": obj["apiVersion"]}
+
+
+def _operations(patch: Any) -> list[dict[str, Any]]:
+    if patch is None:
+        return []
+    if not isinstance(patch, list):
+        raise _undecodable(_JSON, _mismatch(patch, "[]handlers.jsonPatchOp"))
+    for operation in patch:
+        if not isinstance(operation, dict):
+            raise _undecodable(_JSON, _mismatch(operation, "handlers.jsonPatchOp"))
+    if len(patch) > _MOST_OPERATIONS:
+        raise too_large(f"The allowed maximum operations in a JSON patch is {_MOST_OPERATIONS}, got {len(patch)}")
+    # The API server's library takes a missing value for null.
+    return [{"value": None, **op} if op.get("op") in _VALUED else op for op in patch]
 
 
 def _undecodable(media_type: str, problem: str) -> StatusError:
@@ -76,5 +101,13 @@ def _mismatch(value: Any, go_type: str) -> str:
     return f"json: cannot unmarshal {json_type(value)} into Go value of type {go_type}"
 
 
-def _rejected(code: int, reason: str) -> StatusError:
-    return StatusError(code, reason, "the server rejected our request due to an error in our request", {})
+def _rejected() -> StatusError:
+    return StatusError(422, "Invalid", "the server rejected our request due to an error in our request", {})
+
+
+def unfitting_patch(problem: str) -> StatusError:
+    """422: what came out of the patch is no object of the kind.
+
+    The API server quotes the whole of it here; it may hold secrets, which this one does not repeat.
+    """
+    return invalid("", "", [field_invalid("patch", "", problem)])

@@ -7,6 +7,7 @@ canonical form. What comes out shares nothing with what went in.
 
 from __future__ import annotations
 
+import base64
 import gzip
 import re
 from collections.abc import Callable
@@ -86,6 +87,7 @@ _OMIT_ZERO_OF: Final = frozenset({("Probe", "timeoutSeconds"), ("AWSElasticBlock
 #: Strings that are pointers: an empty one says something.
 _KEEP_EMPTY: Final = frozenset({"storageClassName", "ingressClassName", "containerName"})
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")
+_NO_BASE64 = re.compile(r"[^A-Za-z0-9+/=\r\n]")
 _MICRO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z\Z")
 
 
@@ -168,7 +170,7 @@ class Schemas:
 
     def _field(self, owner: str, key: str, schema: dict[str, Any], required: bool) -> _Field:
         kind = schema.get("type")
-        scalar = _SCALARS.get(kind or "") if kind != "integer" else None
+        scalar = _SCALARS.get(kind or "") if kind != "integer" and schema.get("format") != "byte" else None
         if kind == "string":
             omit = not required and key not in _KEEP_EMPTY and (owner, key) not in _ALWAYS
         elif kind in ("array", "object"):
@@ -205,6 +207,8 @@ class Schemas:
             return self._map(owner, items) if items is not None else _anything
         if kind == "integer":
             return _integer(owner, schema.get("format", "int64"))
+        if kind == "string" and schema.get("format") == "byte":
+            return _base64(owner)
         if kind in _SCALARS:
             return _scalar(owner, _SCALARS[kind], "bool" if kind == "boolean" else kind)
         return _anything
@@ -315,6 +319,25 @@ def _scalar(owner: str, kind: type, go_type: str) -> Convert:
         if type(value) is not kind:
             raise _mismatch(value, owner, path, go_type)
         return value
+
+    return convert
+
+
+def _base64(owner: str) -> Convert:
+    """Bytes: read as Go reads them (line breaks do not count) and written in the one canonical way."""
+
+    def convert(value: Any, path: Path, unknown: list[str]) -> Any:
+        if type(value) is not str:
+            raise _mismatch(value, owner, path, "[]uint8")
+        if not value:
+            return value
+        text = value.replace("\n", "").replace("\r", "")
+        try:
+            return base64.b64encode(base64.b64decode(text, validate=True)).decode()
+        except ValueError:
+            wrong = _NO_BASE64.search(value)
+            at = wrong.start() if wrong is not None else len(value) - len(value) % 4
+            raise WrongType(f"illegal base64 data at input byte {at}") from None
 
     return convert
 

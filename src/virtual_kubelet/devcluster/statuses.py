@@ -25,6 +25,7 @@ __all__ = [
     "required",
     "resource_not_found",
     "success",
+    "too_large",
     "too_long",
     "unauthorized",
     "unsupported_media_type",
@@ -43,7 +44,7 @@ class FieldError(NamedTuple):
     message: str
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.message}"
+        return f"{self.field or '[]'}: {self.message}"
 
 
 def required(field: str, detail: str = "") -> FieldError:
@@ -74,6 +75,8 @@ def too_long(field: str, limit: int, unit: str = "bytes") -> FieldError:
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return '"null"'
     return msgspec.json.encode(value).decode()
 
 
@@ -137,7 +140,8 @@ def _details(resource: str, group: str, name: str, **more: Any) -> dict[str, Any
     details: dict[str, Any] = {"name": name} if name else {}
     if group:
         details["group"] = group
-    details["kind"] = resource
+    if resource:
+        details["kind"] = resource
     return {**details, **more}
 
 
@@ -179,7 +183,7 @@ def invalid(kind: str, name: str, errors: Iterable[FieldError], group: str = "")
     found = list(errors)
     sentences = list(dict.fromkeys(str(error) for error in found))
     text = sentences[0] if len(sentences) == 1 else f"[{', '.join(sentences)}]"
-    causes = [{"reason": e.reason, "message": e.message, "field": e.field} for e in found]
+    causes = [{"reason": e.reason, "message": e.message, "field": e.field or "[]"} for e in found]
     message = f'{qualified(kind, group)} "{name}" is invalid: {text}'
     return StatusError(422, "Invalid", message, _details(kind, group, name, causes=causes))
 
@@ -187,6 +191,10 @@ def invalid(kind: str, name: str, errors: Iterable[FieldError], group: str = "")
 def method_not_allowed(code: int = 405) -> StatusError:
     message = "the server does not allow this method on the requested resource"
     return StatusError(code, "MethodNotAllowed", message, {})
+
+
+def too_large(message: str) -> StatusError:
+    return StatusError(413, "RequestEntityTooLarge", message)
 
 
 def expired(message: str) -> StatusError:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from virtual_kubelet.devcluster.call import Call
@@ -11,14 +9,14 @@ from virtual_kubelet.devcluster.cluster_state import ClusterState
 from virtual_kubelet.devcluster.decoding import (
     check_media_type,
     decode_object,
-    regular_object,
     report_unknown,
 )
 from virtual_kubelet.devcluster.generic_registry import GenericRegistry, Preparation
 from virtual_kubelet.devcluster.node_restriction import NodeRestriction
-from virtual_kubelet.devcluster.patching import apply_patch
+from virtual_kubelet.devcluster.patching import apply_patch, unfitting_patch
 from virtual_kubelet.devcluster.reading import Reader
 from virtual_kubelet.devcluster.registry.namespaces import IMMORTAL_NAMESPACES
+from virtual_kubelet.devcluster.registry.resource import Resource
 from virtual_kubelet.devcluster.rendering import (
     PLAIN,
     encode,
@@ -28,13 +26,11 @@ from virtual_kubelet.devcluster.rendering import (
     render_stored,
 )
 from virtual_kubelet.devcluster.request_options import DeleteOptions, ListOptions, WriteOptions
+from virtual_kubelet.devcluster.schema import WrongType
 from virtual_kubelet.devcluster.statuses import (
     StatusError,
     bad_request,
-    conflict,
-    field_invalid,
     forbidden,
-    invalid,
     not_found,
     success,
 )
@@ -134,9 +130,7 @@ class Writer:
         new = decode_object(body, self._state.schemas, resource.kind, resource.api_version, unknown, media_type)
         self._report(call, registry, unknown, options)
         self._place(call, new)
-        name = new["metadata"].get("name", "")
-        if name != call.info.name:
-            raise bad_request(f"the name of the object ({name}) does not match the name on the URL ({call.info.name})")
+        self._check_name(call, new)
         stored = registry.objects.get(call.info.namespace, call.info.name)
         if stored is None:
             if not resource.create_on_update or call.info.subresource:
@@ -147,8 +141,7 @@ class Writer:
             raise registry.unconditional(call.info.name)
         given = new["metadata"].get("uid")
         if given and given != stored.uid:
-            why = f"Precondition failed: UID in precondition: {given}, UID in object meta: {stored.uid}"
-            raise conflict(resource.plural, name, why, resource.group)
+            raise registry.other_uid(stored, given)
         return self._store(call, registry, stored, new, prepare, options)
 
     async def patch(self, call: Call, prepare: Preparation) -> Response:
@@ -160,13 +153,41 @@ class Writer:
         current = {"kind": resource.kind, "apiVersion": resource.api_version, **stored.decode()}
         patched = apply_patch(body, call.request.headers.get("content-type"), current, resource.kind)
         unknown: list[str] = []
-        if patched.get("kind") != resource.kind or patched.get("apiVersion") != resource.api_version:
-            raise bad_request("a patch may not change kind or apiVersion")
-        new = regular_object(patched, self._state.schemas, resource.kind, resource.api_version, unknown)
-        refuse: Callable[[str], StatusError] = partial(_strict_patch, resource.kind, call.info.name, resource.group)
-        report_unknown(unknown, options.validation, call.warnings, refuse)
+        new = self._patched(resource, patched, unknown)
+        report_unknown(unknown, options.validation, call.warnings, unfitting_patch)
+        self._place(call, new)
+        self._check_name(call, new)
         resource.default(new)
         return self._store(call, registry, stored, new, prepare, options)
+
+    def _patched(self, resource: Resource, patched: dict[str, Any], unknown: list[str]) -> dict[str, Any]:
+        """A regular object out of what a patch made. Raises 400, 422."""
+        for field, own in (("kind", resource.kind), ("apiVersion", resource.api_version)):
+            given = patched.get(field)
+            if not given or not isinstance(given, str):
+                # Without it the decoder does not know what it reads.
+                raise unfitting_patch(f"Object '{'Kind' if field == 'kind' else field}' is missing")
+            if given != own:
+                kind, version = patched.get("kind"), patched.get("apiVersion")
+                raise unfitting_patch(
+                    f'no kind "{kind}" is registered for version "{version}" in scheme "pkg/api/legacyscheme/scheme.go:30"'
+                )
+        try:
+            obj: dict[str, Any] = self._state.schemas.regular(patched, resource.kind, unknown)
+        except WrongType as error:
+            raise unfitting_patch(str(error)) from None
+        del obj["kind"], obj["apiVersion"]
+        return obj
+
+    @staticmethod
+    def _check_name(call: Call, new: dict[str, Any]) -> None:
+        """The name is that of the path."""
+        name, wanted = new["metadata"].get("name", ""), call.info.name
+        if not name:
+            why = "name must be provided"
+            raise bad_request(f"the name of the object ({wanted} based on URL) was undeterminable: {why}")
+        if name != wanted:
+            raise bad_request(f"the name of the object ({name}) does not match the name on the URL ({wanted})")
 
     def _store(
         self,
@@ -247,8 +268,3 @@ class Writer:
             return bad_request(f'{kind} in version "{version}" cannot be handled as a {kind}: {problem}')
 
         report_unknown(unknown, options.validation, call.warnings, refuse)
-
-
-def _strict_patch(kind: str, name: str, group: str, problem: str) -> StatusError:
-    # The API server quotes the patch here; it may hold secrets.
-    return invalid(kind, name, [field_invalid("patch", "", problem)], group)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from virtual_kubelet.devcluster.names import qualified_name_problems
 from virtual_kubelet.devcluster.registry.resource import NAME_COLUMN, Resource, column, since
-from virtual_kubelet.devcluster.statuses import FieldError, field_invalid
+from virtual_kubelet.devcluster.statuses import FieldError, field_invalid, required
 
 __all__ = ["Events"]
 
@@ -56,10 +57,22 @@ class Events(Resource):
     def validate_create(self, obj: dict[str, Any]) -> list[FieldError]:
         namespace = obj["metadata"].get("namespace", "")
         involved = obj["involvedObject"].get("namespace", "")
-        # What has no namespace is reported in "default".
-        if involved != namespace and not (not involved and namespace == "default"):
-            return [field_invalid("involvedObject.namespace", involved, "does not match event.namespace")]
-        return []
+        mismatch = [field_invalid("involvedObject.namespace", involved, "does not match event.namespace")]
+        if not obj.get("eventTime"):
+            # What has no namespace is reported in "default".
+            return mismatch if involved != namespace and (involved or namespace != "default") else []
+        errors = mismatch if not involved and namespace not in ("default", "kube-system") else []
+        reporter = obj.get("reportingComponent", "")
+        if not reporter:
+            errors.append(required("reportingComponent"))
+        errors += [field_invalid("reportingComponent", reporter, p) for p in qualified_name_problems(reporter)]
+        for field, limit in (("reportingInstance", 128), ("action", 128), ("reason", 128), ("message", 1024)):
+            value = obj.get(field, "")
+            if not value and field != "message":
+                errors.append(required(field))
+            if len(value.encode()) > limit:
+                errors.append(field_invalid(field, "", f"can have at most {limit} characters"))
+        return errors
 
     def cells(self, obj: dict[str, Any], now: datetime) -> list[Any]:
         source = obj["source"]

@@ -7,7 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from virtual_kubelet.devcluster.names import dns_label_problems
+from virtual_kubelet.devcluster.object_meta import validate_finalizers
 from virtual_kubelet.devcluster.registry.resource import NAME_COLUMN, Resource, Subresource, age, column
+from virtual_kubelet.devcluster.statuses import FieldError, field_invalid
 
 __all__ = ["IMMORTAL_NAMESPACES", "Namespaces"]
 
@@ -30,6 +32,7 @@ class Namespaces(Resource):
     columns = (NAME_COLUMN, column("Status"), column("Age"))
     selectable = frozenset({"status.phase"})
     returns_deleted = True
+    validates_new_metadata = False
 
     def name_problems(self, name: str) -> list[str]:
         return dns_label_problems(name)
@@ -52,6 +55,20 @@ class Namespaces(Resource):
     def prepare_update(self, new: dict[str, Any], old: dict[str, Any]) -> None:
         new["spec"] = old["spec"]
         new["status"] = old["status"]
+
+    def validate_create(self, obj: dict[str, Any]) -> list[FieldError]:
+        return validate_finalizers(obj["spec"].get("finalizers") or [], "spec.finalizers")
+
+    def validate_update(self, new: dict[str, Any], old: dict[str, Any]) -> list[FieldError]:
+        return []
+
+    def validate_status_update(self, new: dict[str, Any], old: dict[str, Any]) -> list[FieldError]:
+        deleting = "deletionTimestamp" in old["metadata"]
+        wanted, phase = "Terminating" if deleting else "Active", new["status"].get("phase", "")
+        if phase == wanted:
+            return []
+        detail = f"may only be '{wanted}' if `deletionTimestamp` is {'not empty' if deleting else 'empty'}"
+        return [field_invalid("status.Phase", phase, detail)]
 
     def held(self, obj: dict[str, Any]) -> bool:
         return bool(obj["metadata"].get("finalizers") or obj["spec"].get("finalizers"))

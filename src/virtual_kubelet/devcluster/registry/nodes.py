@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from virtual_kubelet.devcluster.names import label_value_problems, qualified_name_problems
+from virtual_kubelet.devcluster.registry.container_validation import is_extended_resource, is_integer
 from virtual_kubelet.devcluster.registry.resource import NAME_COLUMN, Resource, Subresource, age, column
 from virtual_kubelet.devcluster.statuses import (
     FieldError,
@@ -49,6 +50,10 @@ class Nodes(Resource):
     )
     selectable = frozenset({"spec.unschedulable"})
 
+    @property
+    def storage_prefix(self) -> str:
+        return "minions"
+
     def fields(self, obj: dict[str, Any]) -> Mapping[str, str]:
         return {"spec.unschedulable": "true" if obj["spec"].get("unschedulable") else "false"}
 
@@ -58,48 +63,32 @@ class Nodes(Resource):
         if not any(t.get("key") == NOT_READY_TAINT and t.get("effect") == "NoSchedule" for t in taints):
             taints.append({"key": NOT_READY_TAINT, "effect": "NoSchedule"})
 
+    def default(self, obj: dict[str, Any]) -> None:
+        """What is not said to be reserved is allocatable."""
+        status = obj.get("status") or {}
+        if "capacity" in status and "allocatable" not in status:
+            status["allocatable"] = dict(status["capacity"])
+
     def validate_create(self, obj: dict[str, Any]) -> list[FieldError]:
-        errors: list[FieldError] = []
-        seen: set[tuple[str, str]] = set()
-        for index, taint in enumerate(obj["spec"].get("taints") or []):
-            where = f"spec.taints[{index}]"
-            key, effect, value = taint.get("key", ""), taint.get("effect", ""), taint.get("value", "")
-            errors += [field_invalid(f"{where}.key", key, problem) for problem in qualified_name_problems(key)]
-            errors += [field_invalid(f"{where}.value", value, problem) for problem in label_value_problems(value)]
-            if not effect:
-                errors.append(required(f"{where}.effect"))
-            elif effect not in _EFFECTS:
-                errors.append(unsupported_value(f"{where}.effect", effect, _EFFECTS))
-            if (key, effect) in seen:
-                errors.append(duplicate(where, taint))
-            seen.add((key, effect))
-        return errors
+        return _taints(obj["spec"].get("taints") or []) + _quantities(obj["status"])
 
     def validate_update(self, new: dict[str, Any], old: dict[str, Any]) -> list[FieldError]:
-        errors = self.validate_create(new)
-        for field in ("podCIDR", "providerID"):
-            before = old["spec"].get(field)
-            if before and new["spec"].get(field) != before:
-                errors.append(
-                    field_forbidden(
-                        f"spec.{field}", "node updates may not change " + field + ' except from "" to valid'
-                    )
-                )
-        return errors
+        errors = (
+            self.validate_create(new) + _quantities(new["status"]) + _addresses(new["status"].get("addresses") or [])
+        )
+        before, after = old["spec"].get("podCIDRs") or [], new["spec"].get("podCIDRs") or []
+        if before and before != after:
+            detail = 'node updates may not change podCIDR except from "" to valid'
+            count = 1 if len(before) != len(after) else sum(a != b for a, b in zip(before, after, strict=True))
+            errors += [field_forbidden("spec.podCIDRs", detail)] * count
+        provider = old["spec"].get("providerID")
+        if provider and new["spec"].get("providerID") != provider:
+            detail = 'node updates may not change providerID except from "" to valid'
+            errors.append(field_forbidden("spec.providerID", detail))
+        return errors + _taints(new["spec"].get("taints") or [])
 
     def validate_status_update(self, new: dict[str, Any], old: dict[str, Any]) -> list[FieldError]:
-        errors: list[FieldError] = []
-        for field in ("capacity", "allocatable"):
-            for name in new["status"].get(field) or {}:
-                where = f"status.{field}[{name}]"
-                errors += [field_invalid(where, name, problem) for problem in qualified_name_problems(name)]
-        seen: set[tuple[str, str]] = set()
-        for index, address in enumerate(new["status"].get("addresses") or []):
-            pair = (address.get("type", ""), address.get("address", ""))
-            if pair in seen:
-                errors.append(duplicate(f"status.addresses[{index}]", address))
-            seen.add(pair)
-        return errors
+        return _quantities(new["status"]) + _addresses(new["status"].get("addresses") or [])
 
     def cells(self, obj: dict[str, Any], now: datetime) -> list[Any]:
         status = obj["status"]
@@ -135,3 +124,48 @@ def _roles(labels: Mapping[str, str]) -> str:
 
 def _address(addresses: list[dict[str, Any]], kind: str) -> str:
     return next((a["address"] for a in addresses if a.get("type") == kind), "<none>")
+
+
+def _taints(taints: list[dict[str, Any]]) -> list[FieldError]:
+    errors: list[FieldError] = []
+    seen: set[tuple[str, str]] = set()
+    for index, taint in enumerate(taints):
+        where = f"metadata.taints[{index}]"  # the API server's own slip
+        key, effect, value = taint.get("key", ""), taint.get("effect", ""), taint.get("value", "")
+        errors += [field_invalid(f"{where}.key", key, problem) for problem in qualified_name_problems(key)]
+        problems = label_value_problems(value)
+        if problems:
+            errors.append(field_invalid(f"{where}.value", value, ";".join(problems)))
+        if not effect:
+            errors.append(required(f"{where}.effect"))
+        elif effect not in _EFFECTS:
+            errors.append(unsupported_value(f"{where}.effect", effect, _EFFECTS))
+        if (key, effect) in seen:
+            shown = {"Key": key, "Value": value, "Effect": effect, "TimeAdded": taint.get("timeAdded")}
+            error = duplicate(where, shown)
+            errors.append(error._replace(message=f"{error.message}: taints must be unique by key and effect pair"))
+        seen.add((key, effect))
+    return errors
+
+
+def _quantities(status: dict[str, Any]) -> list[FieldError]:
+    errors: list[FieldError] = []
+    for field in ("capacity", "allocatable"):
+        for name, text in (status.get(field) or {}).items():
+            where = f"status.{field}.{name}"
+            if text.startswith("-"):
+                errors.append(field_invalid(where, text, "must be greater than or equal to 0"))
+            if (name == "pods" or is_extended_resource(name)) and not is_integer(text):
+                errors.append(field_invalid(where, text, "must be an integer"))
+    return errors
+
+
+def _addresses(addresses: list[dict[str, Any]]) -> list[FieldError]:
+    errors: list[FieldError] = []
+    seen: set[tuple[str, str]] = set()
+    for index, address in enumerate(addresses):
+        pair = (address.get("type", ""), address.get("address", ""))
+        if pair in seen:
+            errors.append(duplicate(f"status.addresses[{index}]", {"Type": pair[0], "Address": pair[1]}))
+        seen.add(pair)
+    return errors

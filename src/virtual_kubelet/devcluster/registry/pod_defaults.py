@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from virtual_kubelet.devcluster.statuses import StatusError, forbidden
 from virtual_kubelet.objects.quantity import Quantity
 
 __all__ = ["all_containers", "default_container", "default_pod", "quality_of_service"]
@@ -13,6 +14,8 @@ _FILE_MODE: Final = 0o644
 _TAINTS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _TOLERATION_SECONDS: Final = 300
 _COMPUTE: Final = ("cpu", "memory")
+_PRIORITY_CLASSES: Final = {"system-cluster-critical": 2000000000, "system-node-critical": 2000001000}
+_PREEMPTION: Final = "PreemptLowerPriority"
 
 
 def all_containers(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -43,10 +46,13 @@ def default_pod(obj: dict[str, Any]) -> None:
 
 
 def admit_pod(obj: dict[str, Any]) -> None:
-    """What admission adds to a new pod."""
+    """What admission adds to a new pod (Priority, RuntimeClass, DefaultTolerationSeconds). Raises 403."""
     spec = obj["spec"]
-    spec.setdefault("priority", 0)
-    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+    _admit_priority(obj)
+    if "runtimeClassName" in spec:
+        raise _refused(obj, f'pod rejected: RuntimeClass "{spec["runtimeClassName"]}" not found')
+    if spec.get("overhead"):
+        raise _refused(obj, "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
     tolerations = spec.get("tolerations") or []
     for taint in _TAINTS:
         if not any(
@@ -58,6 +64,29 @@ def admit_pod(obj: dict[str, Any]) -> None:
                 {"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _TOLERATION_SECONDS}
             )
     spec["tolerations"] = tolerations
+
+
+def _admit_priority(obj: dict[str, Any]) -> None:
+    """There are no PriorityClasses but the two that every cluster has."""
+    spec = obj["spec"]
+    name = spec.get("priorityClassName", "")
+    if name and name not in _PRIORITY_CLASSES:
+        raise _refused(obj, f"no PriorityClass with name {name} was found")
+    computed = _PRIORITY_CLASSES.get(name, 0)
+    for field, value, kind in (
+        ("priority", computed, "integer value of priority"),
+        ("preemptionPolicy", _PREEMPTION, "string value of PreemptionPolicy"),
+    ):
+        if spec.setdefault(field, value) != value:
+            raise _refused(
+                obj,
+                f"the {kind} ({spec[field]}) must not be provided in pod spec; priority admission controller computed "
+                f"{value} from the given PriorityClass name",
+            )
+
+
+def _refused(obj: dict[str, Any], why: str) -> StatusError:
+    return forbidden("pods", obj["metadata"].get("name", ""), why)
 
 
 def default_container(container: dict[str, Any]) -> None:

@@ -8,32 +8,42 @@ from virtual_kubelet.devcluster.object_meta import validate_meta_update
 from virtual_kubelet.devcluster.registry.pod_defaults import quality_of_service
 from virtual_kubelet.devcluster.registry.pod_validation import validate_pod
 from virtual_kubelet.devcluster.statuses import FieldError, field_forbidden, field_invalid, invalid
+from virtual_kubelet.objects.quantity import Quantity
 
-__all__ = ["keep_metadata", "prepare_resize"]
+__all__ = ["MIRROR", "keep_metadata", "prepare_resize"]
 
-_MIRROR: Final = "kubernetes.io/config.mirror"
+#: A static pod's annotation.
+MIRROR: Final = "kubernetes.io/config.mirror"
 _FIELDS: Final = ("containers", "initContainers")
 _MUTABLE: Final = frozenset({"cpu", "memory"})
+_ONLY: Final = "only cpu and memory resources are mutable"
 
 
 def prepare_resize(new: dict[str, Any], old: dict[str, Any]) -> None:
     """Of ``new`` only the resources and resize policies of containers count. Raises 422."""
     keep_metadata(new, old)
     wanted = new["spec"]
-    # A copy: what is left of the old spec must not be shared with it.
+    new["status"] = old["status"]
+    if not _same_containers(wanted, old["spec"]):
+        _refuse(old, [field_forbidden("spec", _ONLY)])
     spec = {**old["spec"]}
     for field in _FIELDS:
-        if field not in spec:
-            continue
-        by_name = {container.get("name", ""): container for container in wanted.get(field) or ()}
-        spec[field] = [_resized(container, by_name.get(container["name"])) for container in spec[field]]
-    new["spec"], new["status"] = spec, old["status"]
+        if field in spec:
+            pairs = zip(spec[field], wanted[field], strict=True)
+            spec[field] = [_resized(container, given) for container, given in pairs]
+    new["spec"] = spec
     if spec != old["spec"]:
         new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+    if MIRROR in (old["metadata"].get("annotations") or {}):
+        _refuse(old, [field_forbidden("", "static pods cannot be resized")])
     errors = validate_meta_update(new["metadata"], old["metadata"]) + validate_pod(spec)
-    errors += _validate(new, old, wanted)
+    errors += _validate(spec, old)
     if errors:
-        raise invalid("Pod", old["metadata"]["name"], errors)
+        _refuse(old, errors)
+
+
+def _refuse(old: dict[str, Any], errors: list[FieldError]) -> None:
+    raise invalid("Pod", old["metadata"]["name"], errors)
 
 
 def keep_metadata(new: dict[str, Any], old: dict[str, Any]) -> None:
@@ -46,9 +56,15 @@ def keep_metadata(new: dict[str, Any], old: dict[str, Any]) -> None:
     new["metadata"] = kept
 
 
-def _resized(container: dict[str, Any], wanted: dict[str, Any] | None) -> dict[str, Any]:
-    if wanted is None:
-        return container
+def _same_containers(wanted: dict[str, Any], spec: dict[str, Any]) -> bool:
+    """No container is added, removed, renamed or moved."""
+    return all(
+        [c.get("name") for c in wanted.get(field) or ()] == [c.get("name") for c in spec.get(field) or ()]
+        for field in _FIELDS
+    )
+
+
+def _resized(container: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
     result = {**container, "resources": wanted.get("resources") or {}}
     if "resizePolicy" in wanted:
         result["resizePolicy"] = wanted["resizePolicy"]
@@ -57,41 +73,55 @@ def _resized(container: dict[str, Any], wanted: dict[str, Any] | None) -> dict[s
     return result
 
 
-def _validate(new: dict[str, Any], old: dict[str, Any], wanted: dict[str, Any]) -> list[FieldError]:
-    if _MIRROR in (old["metadata"].get("annotations") or {}):
-        return [field_forbidden("", "static pods cannot be resized")]
+def _validate(spec: dict[str, Any], old: dict[str, Any]) -> list[FieldError]:
     errors: list[FieldError] = []
     quality = old["status"].get("qosClass") or quality_of_service(old["spec"])
-    if quality_of_service(new["spec"]) != quality:
+    if quality_of_service(spec) != quality:
         errors.append(field_invalid("spec", quality, "Pod QOS Class may not change as a result of resizing"))
     if not _is_supported(old["status"]):
         errors.append(field_forbidden("spec", "Pod running on node without support for resize"))
-    for field in _FIELDS:
-        names = [c.get("name", "") for c in old["spec"].get(field) or ()]
-        if names != [c.get("name", "") for c in wanted.get(field) or ()]:
-            what = "init containers" if field == "initContainers" else "containers"
-            errors.append(field_forbidden("spec", f"{what} may not be renamed or reordered on resize"))
-            return errors
-        pairs = zip(old["spec"].get(field) or (), new["spec"].get(field) or (), strict=True)
+    others: list[FieldError] = []
+    for field in ("initContainers", "containers"):
+        pairs = zip(old["spec"].get(field) or (), spec.get(field) or (), strict=True)
         for index, (before, after) in enumerate(pairs):
-            errors += _validate_container(before, after, f"spec.{field}[{index}]", field)
-    return errors
+            if field == "initContainers" and before.get("restartPolicy") != "Always":
+                if before != after:
+                    detail = "resources for non-sidecar init containers are immutable"
+                    others.append(field_forbidden("spec", detail))
+                continue
+            errors += _container(before, after, f"spec.{field}[{index}].resources")
+            if _others_changed(before.get("resources") or {}, after["resources"]):
+                sidecars = "only cpu and memory resources for sidecar containers are mutable"
+                others.append(field_forbidden("spec", _ONLY if field == "containers" else sidecars))
+    return errors + others
 
 
-def _validate_container(before: dict[str, Any], after: dict[str, Any], where: str, field: str) -> list[FieldError]:
+def _container(before: dict[str, Any], after: dict[str, Any], where: str) -> list[FieldError]:
     errors: list[FieldError] = []
-    changed = before.get("resources") != after.get("resources")
-    if field == "initContainers" and changed and before.get("restartPolicy") != "Always":
-        return [field_forbidden(f"{where}.resources", "resources for non-sidecar init containers are immutable")]
-    others = False
+    old, new = before.get("resources") or {}, after["resources"]
     for kind in ("requests", "limits"):
-        old, new = ((c.get("resources") or {}).get(kind) or {} for c in (before, after))
-        if old.keys() - new.keys():
-            errors.append(field_forbidden(f"{where}.resources.{kind}", f"resource {kind} cannot be removed"))
-        others = others or any(old.get(name) != new.get(name) for name in (old.keys() | new.keys()) - _MUTABLE)
-    if others:
-        errors.append(field_forbidden("spec", "only cpu and memory resources are mutable"))
+        removed = (old.get(kind) or {}).keys() - (new.get(kind) or {}).keys()
+        errors += [field_forbidden(f"{where}.{kind}", f"resource {kind} cannot be removed")] if removed else []
+    policies = {p.get("resourceName"): p.get("restartPolicy") for p in after.get("resizePolicy") or ()}
+    if policies.get("memory") != "RestartContainer":
+        limit, had = (new.get("limits") or {}).get("memory"), (old.get("limits") or {}).get("memory")
+        change = ""
+        if limit is not None and had is None:
+            change = "added"
+        elif limit is not None and had is not None and Quantity(limit) < Quantity(had):
+            change = "decreased"
+        if change:
+            detail = f"memory limits cannot be {change} unless resizePolicy is RestartContainer"
+            errors.append(field_forbidden(f"{where}.limits[memory]", detail))
     return errors
+
+
+def _others_changed(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    for kind in ("requests", "limits"):
+        before, after = old.get(kind) or {}, new.get(kind) or {}
+        if any(before.get(name) != after.get(name) for name in (before.keys() | after.keys()) - _MUTABLE):
+            return True
+    return (old.get("claims") or []) != (new.get("claims") or [])
 
 
 def _is_supported(status: dict[str, Any]) -> bool:

@@ -8,13 +8,10 @@ from typing import Any
 
 from virtual_kubelet.devcluster.registry.pod_defaults import admit_pod, default_pod, quality_of_service
 from virtual_kubelet.devcluster.registry.pod_printing import pod_cells
-from virtual_kubelet.devcluster.registry.pod_validation import (
-    validate_pod,
-    validate_pod_status,
-    validate_pod_update,
-)
+from virtual_kubelet.devcluster.registry.pod_update_validation import validate_pod_status, validate_pod_update
+from virtual_kubelet.devcluster.registry.pod_validation import validate_pod
 from virtual_kubelet.devcluster.registry.resource import NAME_COLUMN, Resource, Subresource, age, column
-from virtual_kubelet.devcluster.statuses import FieldError
+from virtual_kubelet.devcluster.statuses import FieldError, field_forbidden
 
 __all__ = ["Pods"]
 
@@ -83,14 +80,30 @@ class Pods(Resource):
     def prepare_create(self, obj: dict[str, Any]) -> None:
         admit_pod(obj)
         spec = obj["spec"]
-        spec.pop("ephemeralContainers", None)
-        if spec["terminationGracePeriodSeconds"] < 0:
-            spec["terminationGracePeriodSeconds"] = 1
         obj["metadata"]["generation"] = 1
-        obj["status"] = {"phase": "Pending", "qosClass": quality_of_service(spec)}
+        status: dict[str, Any] = {"phase": "Pending", "qosClass": quality_of_service(spec)}
+        if spec.get("schedulingGates"):
+            status["conditions"] = [
+                {
+                    "type": "PodScheduled",
+                    "status": "False",
+                    "lastProbeTime": None,
+                    "lastTransitionTime": None,
+                    "reason": "SchedulingGated",
+                    "message": "Scheduling is blocked due to non-empty scheduling gates",
+                }
+            ]
+        obj["status"] = status
 
     def validate_create(self, obj: dict[str, Any]) -> list[FieldError]:
-        return validate_pod(obj["spec"])
+        spec = obj["spec"]
+        errors = validate_pod(spec)
+        if spec.get("ephemeralContainers"):
+            errors.append(field_forbidden("spec.ephemeralContainers", "cannot be set on create"))
+        if spec.get("nodeName") and spec.get("schedulingGates"):
+            detail = "cannot be set until all schedulingGates have been cleared"
+            errors.append(field_forbidden("spec.nodeName", detail))
+        return errors
 
     def prepare_update(self, new: dict[str, Any], old: dict[str, Any]) -> None:
         new["status"] = old["status"]
@@ -103,7 +116,7 @@ class Pods(Resource):
         _count_generation(new, old)
 
     def validate_update(self, new: dict[str, Any], old: dict[str, Any]) -> list[FieldError]:
-        return validate_pod_update(new["spec"], old["spec"]) or validate_pod(new["spec"])
+        return validate_pod_update(new["spec"], old["spec"])
 
     def prepare_status_update(self, new: dict[str, Any], old: dict[str, Any]) -> None:
         new["spec"] = old["spec"]
@@ -113,6 +126,7 @@ class Pods(Resource):
             new["metadata"].pop("ownerReferences", None)
         if "qosClass" in old["status"]:
             new["status"].setdefault("qosClass", old["status"]["qosClass"])
+        _keep_observed_generations(new["status"], old["status"])
 
     def validate_status_update(self, new: dict[str, Any], old: dict[str, Any]) -> list[FieldError]:
         return validate_pod_status(new, old)
@@ -126,6 +140,20 @@ class Pods(Resource):
 
     def cells(self, obj: dict[str, Any], now: datetime) -> list[Any]:
         return pod_cells(obj, age(obj, now), now)
+
+
+def _keep_observed_generations(new: dict[str, Any], old: dict[str, Any]) -> None:
+    """A writer that does not know ``observedGeneration`` does not take it away."""
+    if old.get("observedGeneration") and not new.get("observedGeneration"):
+        new["observedGeneration"] = old["observedGeneration"]
+    known: dict[str, list[int]] = {}
+    for condition in old.get("conditions") or ():
+        known.setdefault(condition.get("type", ""), []).append(condition.get("observedGeneration", 0))
+    for condition in new.get("conditions") or ():
+        before = known.get(condition.get("type", ""))
+        generation = before.pop(0) if before else 0
+        if generation and not condition.get("observedGeneration"):
+            condition["observedGeneration"] = generation
 
 
 def _count_generation(new: dict[str, Any], old: dict[str, Any]) -> None:

@@ -68,6 +68,8 @@ class Resource:
     create_on_update: ClassVar[bool] = False
     #: DELETE answers with the object, not with a Status.
     returns_deleted: ClassVar[bool] = False
+    #: An update's metadata is looked at once more as if it were a new object's: its faults are said once more.
+    validates_new_metadata: ClassVar[bool] = True
     #: Kept only so many seconds after its last write; None: for ever.
     time_to_live: ClassVar[float | None] = None
 
@@ -79,6 +81,11 @@ class Resource:
     def key(self) -> tuple[str, str]:
         """Group and plural: what identifies the resource."""
         return (self.group, self.plural)
+
+    @property
+    def storage_prefix(self) -> str:
+        """Where a real server has it in etcd: some of its errors say so."""
+        return self.plural
 
     def name_problems(self, name: str) -> list[str]:
         """What is wrong with an object's name."""

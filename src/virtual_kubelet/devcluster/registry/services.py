@@ -6,23 +6,12 @@ import ipaddress
 from datetime import datetime
 from typing import Any, Final
 
-from virtual_kubelet.devcluster.names import dns_label_problems, dns_service_name_problems, validate_labels
+from virtual_kubelet.devcluster.names import dns_service_name_problems
 from virtual_kubelet.devcluster.registry.resource import NAME_COLUMN, Resource, Subresource, age, column
-from virtual_kubelet.devcluster.statuses import (
-    FieldError,
-    StatusError,
-    duplicate,
-    field_invalid,
-    invalid,
-    required,
-    unsupported_value,
-)
+from virtual_kubelet.devcluster.registry.service_validation import NODE_PORTS, validate_service
+from virtual_kubelet.devcluster.statuses import FieldError, StatusError, field_invalid, invalid
 
 __all__ = ["ClusterIPs", "Services"]
-
-_TYPES: Final = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
-_PROTOCOLS: Final = ("SCTP", "TCP", "UDP")
-_NODE_PORTS: Final = range(30000, 32768)
 
 
 class ClusterIPs:
@@ -62,7 +51,7 @@ class ClusterIPs:
                 return None
             self._ports[wanted] = owner
             return wanted
-        for port in _NODE_PORTS:
+        for port in NODE_PORTS:
             if port not in self._ports:
                 self._ports[port] = owner
                 return port
@@ -91,6 +80,11 @@ class Services(Resource):
         column("Selector", wide=True),
     )
     selectable = frozenset({"spec.clusterIP", "spec.type"})
+
+    @property
+    def storage_prefix(self) -> str:
+        return "services/specs"
+
     returns_deleted = True
 
     def __init__(self, addresses: ClusterIPs) -> None:
@@ -126,59 +120,19 @@ class Services(Resource):
             for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
                 if not new["spec"].get(field) and old["spec"].get(field):
                     new["spec"][field] = old["spec"][field]
+            if new["spec"].get("clusterIPs") == old["spec"].get("clusterIPs") and "clusterIP" in new["spec"]:
+                # Who changes the one means the other, too.
+                new["spec"]["clusterIPs"] = [new["spec"]["clusterIP"], *(old["spec"].get("clusterIPs") or ())[1:]]
 
     def validate_create(self, obj: dict[str, Any]) -> list[FieldError]:
-        spec = obj["spec"]
-        errors: list[FieldError] = []
-        ports = spec.get("ports") or []
-        if not ports and spec.get("clusterIP") != "None" and spec["type"] != "ExternalName":
-            errors.append(required("spec.ports"))
-        names: set[str] = set()
-        for index, port in enumerate(ports):
-            where = f"spec.ports[{index}]"
-            name = port.get("name", "")
-            if not name and len(ports) > 1:
-                errors.append(required(f"{where}.name"))
-            elif name:
-                errors += [field_invalid(f"{where}.name", name, problem) for problem in dns_label_problems(name)]
-                if name in names:
-                    errors.append(duplicate(f"{where}.name", name))
-                names.add(name)
-            if not 1 <= port.get("port", 0) <= 65535:
-                errors.append(
-                    field_invalid(f"{where}.port", port.get("port", 0), "must be between 1 and 65535, inclusive")
-                )
-            if port["protocol"] not in _PROTOCOLS:
-                errors.append(unsupported_value(f"{where}.protocol", port["protocol"], _PROTOCOLS))
-            node_port = port.get("nodePort")
-            if node_port and node_port not in _NODE_PORTS:
-                detail = "provided port is not in the valid range. The range of valid ports is 30000-32767"
-                errors.append(field_invalid(f"{where}.nodePort", node_port, detail))
-        errors += validate_labels(spec.get("selector"), "spec.selector")
-        if spec["type"] not in _TYPES:
-            errors.append(unsupported_value("spec.type", spec["type"], _TYPES))
-        if spec["type"] == "ExternalName" and not spec.get("externalName"):
-            errors.append(required("spec.externalName"))
-        address = spec.get("clusterIP", "")
-        if address not in ("", "None") and not _is_address(address):
-            detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-            errors.append(field_invalid("spec.clusterIPs[0]", address, detail))
-        return errors
+        return validate_service(obj["spec"])
 
     def validate_update(self, new: dict[str, Any], old: dict[str, Any]) -> list[FieldError]:
-        errors = self.validate_create(new)
+        errors = validate_service(new["spec"])
         before, after = old["spec"].get("clusterIP"), new["spec"].get("clusterIP")
-        if (
-            before
-            and new["spec"]["type"] != "ExternalName"
-            and old["spec"]["type"] != "ExternalName"
-            and before != after
-        ):
-            errors.append(
-                field_invalid(
-                    "spec.clusterIPs[0]", new["spec"].get("clusterIPs") or [after or ""], "may not change once set"
-                )
-            )
+        if before and before != after and "ExternalName" not in (new["spec"]["type"], old["spec"]["type"]):
+            shown = new["spec"].get("clusterIPs") or [after or ""]
+            errors.append(field_invalid("spec.clusterIPs[0]", shown, "may not change once set"))
         return errors
 
     def allocate(self, obj: dict[str, Any]) -> None:
@@ -230,14 +184,6 @@ _ADDRESS_TAKEN: Final = "failed to allocate IP: provided IP is already allocated
 
 def _refused(obj: dict[str, Any], error: FieldError) -> StatusError:
     return invalid("Service", obj["metadata"]["name"], [error])
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _external(obj: dict[str, Any]) -> str:
