@@ -18,6 +18,7 @@ from tests.contract.scenarios import eventually, pod_on
 from virtual_kubelet.kube.client import ApiClient
 from virtual_kubelet.kube.resources import PODS, TOKEN_REQUESTS
 from virtual_kubelet.objects.authentication_v1 import TokenRequest, TokenRequestSpec
+from virtual_kubelet.objects.core_v1 import Container, ResourceRequirements
 
 WriteKubeconfig = Callable[[str], Path]
 
@@ -175,6 +176,46 @@ async def test_an_administrators_certificate_opens_all(
     assert (await administrator(f"/containerLogs/{namespace}/p/main"))[0] == 200
     status, text = await administrator(f"/containerLogs/{namespace}/p/other")
     assert (status, text) == (404, 'container "other" not found in pod "p"')
+
+
+async def test_statistics_and_configuration_are_shown(
+    api_server: ApiServer,
+    administrator: Caller,
+    admin: ApiClient,
+    node_name: str,
+    namespace: str,
+    kubeconfig_file: WriteKubeconfig,
+) -> None:
+    resources = ResourceRequirements(requests={"cpu": "250m", "memory": "64Mi"})
+    container = Container(name="main", image="busybox", resources=resources)
+    await admin.create(PODS, pod_on(node_name, "p", containers=[container]), namespace)
+    labels = f'container="main",namespace="{namespace}",pod="p"'
+
+    async def scraped() -> bool:
+        return f"container_cpu_usage_seconds_total{{{labels}}} " in (await administrator("/metrics/resource"))[1]
+
+    await eventually(scraped)
+    status, text = await administrator("/metrics/resource")
+    assert status == 200
+    assert re.search(rf"^container_memory_working_set_bytes{{{labels}}} 6.7108864e\+07 \d{{13}}$", text, re.MULTILINE)
+    assert text.endswith("\nresource_scrape_error 0\n")
+    status, text = await administrator("/stats/summary?only_cpu_and_memory=true")
+    assert status == 200
+    summary = json.loads(text)
+    assert summary["node"]["nodeName"] == node_name
+    assert [pod["podRef"]["name"] for pod in summary["pods"]] == ["p"]
+    assert summary["pods"][0]["cpu"]["usageNanoCores"] == 250_000_000
+    assert 'image="busybox"' in (await administrator("/metrics/cadvisor"))[1]
+    assert "process_start_time_seconds" in (await administrator("/metrics/probes"))[1]
+    configured = json.loads((await administrator("/configz"))[1])["kubeletconfig"]
+    assert configured["authentication"]["anonymous"] == {"enabled": False}
+    assert administrator.url.endswith(f":{configured['port']}")
+    status, text = await administrator(f"/checkpoint/{namespace}/p/main", "POST")
+    assert (status, text) == (501, "this node does not offer checkpoint")
+    if api_server.kind == "debian":  # the dev cluster does not proxy to nodes yet
+        kubectl = Kubectl(kubeconfig_file(api_server.admin_kubeconfig()))
+        proxied = await kubectl("get", "--raw", f"/api/v1/nodes/{node_name}/proxy/stats/summary")
+        assert [pod["podRef"]["name"] for pod in json.loads(proxied.out)["pods"]] == ["p"]
 
 
 async def test_streams_that_come_later_say_so(

@@ -11,7 +11,7 @@ from tests.runtime.container_fakes import LoopClock
 from virtual_kubelet.contracts.logs import ContainerLogOptions
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.errors import InvalidInputError, NotFoundError, ProviderConfigError, TransientError
-from virtual_kubelet.objects.core_v1 import Container, Node, Pod, PodSpec, PodStatus
+from virtual_kubelet.objects.core_v1 import Container, Node, Pod, PodSpec, PodStatus, ResourceRequirements
 from virtual_kubelet.objects.meta_v1 import ObjectMeta
 from virtual_kubelet.providers.mock import MockProvider
 
@@ -171,3 +171,40 @@ async def test_without_a_file_there_is_plenty(mock: Mock) -> None:
 async def test_a_wrong_file_says_what_is_wrong(tmp_path: Path, content: object, said: str) -> None:
     with pytest.raises(ProviderConfigError, match=said):
         configured(tmp_path, content)
+
+
+async def test_running_containers_use_what_they_request(mock: Mock) -> None:
+    busy, idle, waits = pod("busy"), pod("idle"), pod("waits", start_delay="1000")
+    one, other = busy.spec.containers
+    one.resources = ResourceRequirements(requests={"cpu": "250m", "memory": "64Mi"}, limits={"cpu": "1"})
+    other.resources = ResourceRequirements(limits={"cpu": "2"})
+    for created in (busy, idle, waits):
+        await mock.provider.create_pod(created)
+    await asyncio.sleep(10)
+    summary = await mock.provider.get_stats_summary(only_cpu_and_memory=True)
+    assert [stats.pod_ref.name for stats in summary.pods] == ["busy", "idle"]
+    used = [
+        (c.cpu.usage_nano_cores, c.cpu.usage_core_nano_seconds, c.memory.working_set_bytes)  # type: ignore[union-attr]
+        for stats in summary.pods
+        for c in stats.containers
+    ]
+    assert used == [(250_000_000, 2_500_000_000, 64 * 2**20), (2_000_000_000, 20_000_000_000, 0), (0, 0, 0), (0, 0, 0)]
+    for whole in (summary.pods[0], summary.node):
+        assert whole.cpu is not None
+        assert (whole.cpu.usage_nano_cores, whole.cpu.usage_core_nano_seconds) == (2_250_000_000, 22_500_000_000)
+        assert whole.memory is not None
+        assert whole.memory.working_set_bytes == 64 * 2**20
+
+
+async def test_what_ended_pods_used_stays_with_the_node(mock: Mock) -> None:
+    ends, deleted = pod("ends", run_for="5"), pod("deleted")
+    for created in (ends, deleted):
+        created.spec.containers[0].resources = ResourceRequirements(requests={"cpu": "1"})
+        await mock.provider.create_pod(created)
+    await asyncio.sleep(10)
+    await mock.provider.delete_pod(deleted)
+    await asyncio.sleep(10)
+    summary = await mock.provider.get_stats_summary(only_cpu_and_memory=False)
+    assert summary.pods == []
+    assert summary.node.cpu is not None
+    assert (summary.node.cpu.usage_nano_cores, summary.node.cpu.usage_core_nano_seconds) == (0, 15_000_000_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from virtual_kubelet import (
     ContainerLogOptions,
@@ -32,9 +32,11 @@ from virtual_kubelet.objects.core_v1 import (
     PodIP,
     PodStatus,
 )
+from virtual_kubelet.objects.stats_v1alpha1 import Summary
 from virtual_kubelet.objects.times import format_time
 from virtual_kubelet.providers.mock.config import load_config
 from virtual_kubelet.providers.mock.script import Script, script_of
+from virtual_kubelet.providers.mock.usage import cpu_time_of, pod_stats, summary_of
 
 __all__ = ["MockProvider"]
 
@@ -42,15 +44,18 @@ _CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersR
 _DELETED = "MockProviderPodDeleted"
 _CONTAINER_DELETED = "MockProviderPodContainerDeleted"
 _CONTAINER_MESSAGE = "Mock provider terminated container upon deletion"
+#: Pods looked at between two looks at the loop.
+_STRETCH = 200
 
 
 class _MockPod:
-    __slots__ = ("created_ns", "deleted", "ended", "ip", "pod", "script", "status", "timer")
+    __slots__ = ("created_ns", "deleted", "ended", "ip", "pod", "script", "started", "status", "timer")
 
     def __init__(self, pod: Pod, script: Script, ip: str, created_ns: int) -> None:
         self.pod, self.script, self.ip, self.created_ns = pod, script, ip, created_ns
         self.status = PodStatus()
         self.timer: asyncio.TimerHandle | None = None
+        self.started: datetime | None = None  # while it runs
         self.deleted = False
         self.ended = asyncio.Event()
 
@@ -69,6 +74,8 @@ class MockProvider:
         self._addresses: dict[PodKey, str] = {}
         self._next_address = 0
         self._notify: PodStatusCallback = _nobody
+        self._started = context.clock.now()
+        self._ended_cpu_ns = 0
 
     # The node
 
@@ -164,6 +171,24 @@ class MockProvider:
         if options.follow:
             await held.ended.wait()
 
+    # Statistics
+
+    async def get_stats_summary(self, *, only_cpu_and_memory: bool) -> Summary:
+        """Each running container uses just what it requests."""
+        now = self._context.clock.now()
+        pods = []
+        for held in list(self._pods.values()):
+            if held.started is not None:
+                pods.append(pod_stats(held.pod, held.started, now))
+                if len(pods) % _STRETCH == 0:
+                    await asyncio.sleep(0)
+        return summary_of(self._context.node_name, self._started, pods, now, ended_ns=self._ended_cpu_ns)
+
+    def _stop_counting(self, held: _MockPod) -> None:
+        if held.started is not None:
+            self._ended_cpu_ns += cpu_time_of(held.pod, held.started, self._context.clock.now())
+            held.started = None
+
     # What happens to a pod
 
     def _fail(self, key: PodKey, script: Script) -> None:
@@ -188,7 +213,8 @@ class MockProvider:
         return address
 
     def _start(self, key: PodKey, held: _MockPod) -> None:
-        now = format_time(self._context.clock.now())
+        held.started = self._context.clock.now()
+        now = format_time(held.started)
         state = ContainerState(running=ContainerStateRunning(started_at=now))
         status = self._status(held, "Running", now, state, ready=True)
         done = ContainerState(terminated=ContainerStateTerminated(exit_code=0, reason="Completed"))
@@ -206,6 +232,7 @@ class MockProvider:
 
     def _finish(self, key: PodKey, held: _MockPod) -> None:
         code = held.script.exit_code
+        self._stop_counting(held)
         held.ended.set()
         held.timer = None
         phase = "Succeeded" if code == 0 else "Failed"
@@ -214,6 +241,7 @@ class MockProvider:
     def _end(self, key: PodKey, held: _MockPod) -> None:
         del self._pods[key]
         self._addresses.pop(key, None)
+        self._stop_counting(held)
         held.ended.set()
         if held.status.phase in ("Succeeded", "Failed"):
             self._notify(key, held.status)

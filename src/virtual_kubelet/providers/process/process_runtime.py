@@ -109,6 +109,12 @@ class ProcessRuntime:
         self._running = {instance.id for instance in instances if instance.exit is None}
         return instances
 
+    async def described(self) -> Sequence[dict[str, Any]]:
+        """The supervisor's containers in its own words. Raises ``TransientError`` if it cannot be had."""
+        answer = await self._client.request("list")
+        containers: list[dict[str, Any]] = answer["containers"]
+        return containers
+
     async def container_logs(self, container_id: str, options: ContainerLogOptions) -> AsyncIterator[LogLine]:
         directory = self._directory / "containers" / container_id
         reader = await asyncio.to_thread(LogReader, directory, options.tail_lines)

@@ -12,7 +12,9 @@ import yaml
 from virtual_kubelet import PodCheckpoints, PodEngine, ProviderConfigError, ProviderContext
 from virtual_kubelet.objects.core_v1 import Node, NodeCondition
 from virtual_kubelet.objects.quantity import Quantity
+from virtual_kubelet.objects.stats_v1alpha1 import Summary
 from virtual_kubelet.providers.process.process_runtime import ProcessRuntime
+from virtual_kubelet.providers.process.statistics import ProcessStatistics
 
 __all__ = ["ProcessProvider"]
 
@@ -49,6 +51,9 @@ class ProcessProvider(PodEngine):
             clock=context.clock,
             host_ips=[context.internal_ip],
         )
+        self._statistics = ProcessStatistics(
+            context.node_name, directory, self._processes.described, clock=context.clock
+        )
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> ProcessProvider:
@@ -63,6 +68,10 @@ class ProcessProvider(PodEngine):
     async def __aexit__(self, *exc_info: object) -> None:
         await super().__aexit__(*exc_info)
         await self._open.aclose()
+
+    async def get_stats_summary(self, *, only_cpu_and_memory: bool) -> Summary:
+        """This machine, and what the processes of each container use."""
+        return await self._statistics.summary(only_cpu_and_memory=only_cpu_and_memory)
 
     def configure_node(self, node: Node) -> None:
         """The machine's CPUs and memory, or the configuration's; 110 pods, as a kubelet."""
