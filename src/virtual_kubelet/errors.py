@@ -28,7 +28,10 @@
     │   └── CredentialsError          our credentials cannot be had just now; also a KubeconfigError
     ├── CertificateRefusedError       a signer denied or failed the certificate that the node asked for
     ├── StartupTimeoutError           the node was not Ready in time
-    └── ProtocolError                 a peer broke the rules of a wire protocol
+    ├── ProtocolError                 a peer broke the rules of a wire protocol
+    │   ├── SpdyError                 of SPDY/3.1: the session ends with a GOAWAY
+    │   └── WebSocketError            of WebSocket: the connection ends with a Close frame
+    └── StreamClosedError             a stream of a session takes no more data
 
 An exception that a provider raises and that is none of these counts as transient: it is retried with back-off and
 never taken as "the pod is gone".
@@ -60,12 +63,15 @@ __all__ = [
     "ProviderConfigError",
     "ProviderError",
     "ServerError",
+    "SpdyError",
     "StartupTimeoutError",
+    "StreamClosedError",
     "TooManyRequestsError",
     "TransientError",
     "UnauthorizedError",
     "UnsupportedError",
     "VirtualKubeletError",
+    "WebSocketError",
 ]
 
 
@@ -222,3 +228,23 @@ class ProtocolError(VirtualKubeletError):
     def __init__(self, message: str, *, status: int = 400) -> None:
         super().__init__(message)
         self.status = status
+
+
+class SpdyError(ProtocolError):
+    """A peer broke the rules of SPDY/3.1, or crossed a limit; ``goaway`` is the status that its GOAWAY carries."""
+
+    def __init__(self, message: str, *, goaway: int = 1) -> None:
+        super().__init__(message)
+        self.goaway = goaway
+
+
+class WebSocketError(ProtocolError):
+    """A peer broke the rules of WebSocket, or crossed a limit; ``code`` is the status code of our Close frame."""
+
+    def __init__(self, message: str, *, code: int = 1002) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class StreamClosedError(VirtualKubeletError):
+    """A stream takes no more data: we ended it, the peer reset it, or its session is over."""

@@ -1,0 +1,1 @@
+"""Port-forward on the wire: many connections to a pod's ports in one session."""

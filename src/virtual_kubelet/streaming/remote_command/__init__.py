@@ -1,0 +1,1 @@
+"""Exec and attach on the wire: streams of one command, over SPDY or WebSocket channels."""

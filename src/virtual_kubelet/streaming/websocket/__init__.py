@@ -1,0 +1,1 @@
+"""WebSocket (RFC 6455) and what Kubernetes sends through it."""
