@@ -338,6 +338,18 @@ async def test_a_watch_ends_when_its_time_is_over_and_a_bookmark_says_where(admi
     assert int(got[-1].resource_version) > int(version), "what happened elsewhere need not be looked through again"
 
 
+async def test_a_large_object_comes_through_a_list_and_a_watch(admin: ApiClient, namespace: str) -> None:
+    """Nearly a megabyte in one line; readers of lines give up at half of that (aiohttp)."""
+    version = (await admin.list(CONFIG_MAPS, namespace)).resource_version
+    async with aclosing(watch_maps(admin, namespace, resource_version=version)) as events:
+        await admin.create(CONFIG_MAPS, config_map("large", k="ü" * 450_000), namespace)
+        told = (await anext(events)).object
+    listed = await admin.list(CONFIG_MAPS, namespace, field_selector="metadata.name=large")
+    for found in (told, *listed.items):
+        assert found is not None
+        assert found.data == {"k": "ü" * 450_000}
+
+
 async def test_pods_of_one_node_enter_the_watch_when_they_are_bound(
     admin: ApiClient, node_client: ApiClient, registered_node: Node, namespace: str
 ) -> None:

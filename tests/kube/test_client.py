@@ -399,6 +399,25 @@ async def test_an_unknown_host_says_so(new_client: NewClient, server: ApiStandIn
         await new_client(config=server.config(server="https://nowhere.invalid:1")).get(PODS, "p", "ns")
 
 
+async def test_a_server_that_has_moved_is_found_at_once(
+    new_client: NewClient, server: ApiStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.script = [answers(200, config_map("c"))]
+    loop = asyncio.get_running_loop()
+    addresses = ["127.0.0.9", "127.0.0.1"]  # nobody listens on the first
+
+    async def moving(host: str, port: int, **options: Any) -> Any:
+        assert host == "api.example"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (addresses.pop(0), port))]
+
+    monkeypatch.setattr(loop, "getaddrinfo", moving)
+    config = server.config(server=f"https://api.example:{server.port}", tls_server_name="127.0.0.1")
+    client = new_client(config=config)
+    with pytest.raises(ApiConnectionError, match="connection refused"):
+        await client.get(CONFIG_MAPS, "c", "ns")
+    assert (await client.get(CONFIG_MAPS, "c", "ns")).metadata.name == "c"
+
+
 async def test_a_peer_that_does_not_speak_http_is_not_quoted(authority: trustme.CA, new_client: NewClient) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

@@ -392,13 +392,15 @@ async def test_an_object_that_cannot_be_read_is_said_once_and_stays_as_last_know
         lists(unreadable("a", "20"), config_map("d", "22")),
         IDLE,
     ]
+    metrics = Metrics()
     with caplog.at_level(logging.INFO):
-        async with running(client) as (informer, told):
+        async with running(client, metrics=metrics) as (informer, told):
             await told.hears("+a@1", "+b@2", "+c@21", "-b@2", "-c@21", "+d@22")
             assert informer.get("ns", "a") is not None
     assert [r.getMessage() for r in caplog.records if "cannot be read" in r.getMessage()] == [
         "an object among configmaps cannot be read (ns/never): it stays as last known; more are not reported"
     ]
+    assert 'malformed_objects_total{resource="configmaps"} 3.0' in metrics.exposition().decode()
 
 
 async def test_nothing_is_taken_for_deleted_if_a_list_holds_an_object_without_a_name(

@@ -72,7 +72,7 @@ class Informer(Generic[T]):
         silence: seconds without a byte after which the connection counts as half-open; more than ``watch_seconds``.
         shortest_watch: a watch that ends without an event in fewer seconds counts as a failure (client-go: 1).
         streaming_patience: seconds without an event or the final bookmark after which a streaming list counts as ignored.
-        metrics: counts watches begun again.
+        metrics: counts watches begun again and objects that cannot be read.
     """
 
     def __init__(
@@ -217,6 +217,8 @@ class Informer(Generic[T]):
             self._metrics.watch_restarts.labels(self._resource.plural, reason).inc()
 
     def _malformed(self, identity: Identity | None) -> None:
+        if self._metrics is not None:
+            self._metrics.malformed_objects.labels(self._resource.plural).inc()
         if self._malformed_said:
             return
         self._malformed_said = True

@@ -138,8 +138,8 @@ class Transport:
                 answer = await self._once(method, url, body, headers, timeout, verb, resource)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 self._count(verb, resource, "error")
-                # A pooled connection that had been closed under us: a fresh one may well work.
-                if repeatable and not broken and _went_stale(error):
+                # Such as a pooled connection that had been closed under us: a fresh one may well work.
+                if repeatable and not broken and _broke_off(error):
                     broken = True
                     continue
                 raise self._broken(error) from error
@@ -245,7 +245,8 @@ class Transport:
 
     def _new_session(self, connections: int) -> aiohttp.ClientSession:
         config = self.config
-        connector = aiohttp.TCPConnector(limit=connections, ssl=config.ssl_context or True)
+        # Each new connection looks the server up: its address, or that of the load balancer before it, may be another now.
+        connector = aiohttp.TCPConnector(limit=connections, ssl=config.ssl_context or True, use_dns_cache=False)
         session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -323,7 +324,9 @@ class Transport:
         timer.observe(seconds)
 
 
-def _went_stale(error: BaseException) -> bool:
+def _broke_off(error: BaseException) -> bool:
+    """Whether there was a connection, and it is gone."""
     if isinstance(error, aiohttp.ClientConnectorError):
         return False
-    return isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionResetError))
+    gone = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError, ConnectionResetError)
+    return isinstance(error, gone)

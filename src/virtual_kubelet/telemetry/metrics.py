@@ -33,6 +33,12 @@ class Metrics:
             ["resource", "reason"],
             registry=registry,
         )
+        self.malformed_objects = Counter(
+            "virtual_kubelet_malformed_objects_total",
+            "Objects of lists and watches that could not be read and stay as last known.",
+            ["resource"],
+            registry=registry,
+        )
         self.provider_call_seconds = Histogram(
             "virtual_kubelet_provider_call_duration_seconds",
             "Time of calls to the provider.",
