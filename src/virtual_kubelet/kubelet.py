@@ -141,6 +141,8 @@ class Kubelet:
             run(parts.node_controller.run(), "node controller")
             run(parts.serving.run(), "serving certificate")
             await parts.serving.wait_usable(lambda what: readiness.close(HTTPS_SERVER, what))
+        if parts.tls is not None:
+            run(parts.tls.run(), "TLS files")
         if parts.https is not None:
             await parts.https.start(self.config.listen_host, self.config.listen_port, listeners=parts.listeners)
             run(_serve(parts.https), HTTPS_SERVER)

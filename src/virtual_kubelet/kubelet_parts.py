@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
@@ -37,9 +36,9 @@ from virtual_kubelet.server.authentication import (
     TokenAuthenticator,
 )
 from virtual_kubelet.server.authorization import AccessReviewAuthorizer
-from virtual_kubelet.server.certificates import self_signed, server_context
 from virtual_kubelet.server.connection import open_listeners
 from virtual_kubelet.server.kubelet_api import KubeletServer
+from virtual_kubelet.server.serving_tls import ServingTls
 from virtual_kubelet.state_directory import default_state_directory, held
 from virtual_kubelet.telemetry.logs import get_logger
 from virtual_kubelet.telemetry.tracing import tracer
@@ -59,6 +58,7 @@ class KubeletParts:
 
     Attributes:
         recorder, references, pod_controller, node_controller: each with a ``run``.
+        tls: of the HTTPS API; ``run`` keeps it up to date.
         https, listeners: the HTTPS API and the sockets it is to be started with; None if it is off.
         url: of the HTTPS API as the API server reaches it; empty if it is off.
         serving, client_rotation: keep the node's certificates valid, each with a ``run``; None if it has none to keep.
@@ -68,6 +68,7 @@ class KubeletParts:
     references: ReferenceCache
     pod_controller: PodController
     node_controller: NodeController
+    tls: ServingTls | None
     https: KubeletServer | None
     listeners: Sequence[socket.socket]
     url: str
@@ -128,14 +129,17 @@ async def make_parts(config: KubeletConfig, stack: AsyncExitStack, deadline: flo
         )
     except ValueError as error:  # periods that cannot work together
         raise ConfigurationError(str(error)) from None
-    https = None if tls is None else _https_server(config, client, provider, pod_controller, tls, port)
+    https = None
+    if tls is not None:
+        https = _https_server(config, client, provider, pod_controller, tls, port)
+        tls.on_change = https.replace_context
     url = _url(listeners, ips) if listeners else ""
     serving = None
     if tls is not None and config.rotate_server_certificates:
         serving = ServingCertificate(
             client,
             config.node_name,
-            tls,
+            tls.show,
             state,
             addresses=lambda: node_controller.addresses,
             fallback=config.self_signed_fallback,
@@ -145,7 +149,9 @@ async def make_parts(config: KubeletConfig, stack: AsyncExitStack, deadline: flo
     shown = config.client_config.client_certificate
     if config.client_certificate is not None and shown is not None:
         renewal = client_rotation(client, config.node_name, shown, config.client_certificate, clock=config.clock)
-    return KubeletParts(recorder, references, pod_controller, node_controller, https, listeners, url, serving, renewal)
+    return KubeletParts(
+        recorder, references, pod_controller, node_controller, tls, https, listeners, url, serving, renewal
+    )
 
 
 async def _node_ips(config: KubeletConfig, listeners: Sequence[socket.socket]) -> Sequence[str]:
@@ -156,12 +162,15 @@ async def _node_ips(config: KubeletConfig, listeners: Sequence[socket.socket]) -
     return named or await address_towards(config.client_config.server)
 
 
-def _tls(config: KubeletConfig, ips: Iterable[str]) -> ssl.SSLContext:
-    certificate, key = config.tls_certificate, config.tls_private_key
-    if certificate is None or key is None:
-        certificate, key = self_signed([config.node_name], ips, common_name=config.node_name)
-    authority = config.client_ca if config.client_ca is not None else config.client_config.certificate_authority
-    return server_context(certificate, key, client_ca=authority)
+def _tls(config: KubeletConfig, ips: Sequence[str]) -> ServingTls:
+    return ServingTls(
+        config.tls_certificate,
+        config.tls_private_key,
+        client_ca=config.client_ca if config.client_ca is not None else config.client_config.certificate_authority,
+        names=[config.node_name],
+        ips=ips,
+        clock=config.clock,
+    )
 
 
 def _context(
@@ -250,7 +259,7 @@ def _https_server(
     client: ApiClient,
     provider: PodLifecycleHandler,
     pods: PodController,
-    tls: ssl.SSLContext,
+    tls: ServingTls,
     port: int,
 ) -> KubeletServer:
     callers: list[Authenticator] = [CertificateAuthenticator(clock=config.clock)]
@@ -272,7 +281,7 @@ def _https_server(
             deny_seconds=config.access_denied_cache,
             clock=config.clock,
         ),
-        ssl_context=tls,
+        ssl_context=tls.context,
         metrics=config.metrics,
         limits=config.server_limits,
         log_limits=config.log_limits,

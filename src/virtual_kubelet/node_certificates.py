@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -19,7 +18,6 @@ from virtual_kubelet.kube.certificate_rotation import CertificateRotation
 from virtual_kubelet.kube.client import ApiClient
 from virtual_kubelet.kube.client_certificate import ClientCertificate
 from virtual_kubelet.objects.core_v1 import NodeAddress
-from virtual_kubelet.server.certificates import load_certificate
 from virtual_kubelet.telemetry.logs import get_logger
 
 __all__ = ["ServingCertificate", "client_rotation"]
@@ -34,8 +32,8 @@ class ServingCertificate:
     """That of the HTTPS API, from signer ``kubernetes.io/kubelet-serving``. ``run`` until cancelled.
 
     Args:
-        context: is given each certificate: handshakes from then on show it, open connections go on. Until the first it
-            has a self-signed one.
+        show: is given each certificate and its key, in PEM: handshakes from then on show it, open connections go on.
+            Until the first there is a self-signed one.
         addresses: of the Node, as it is just now; the certificate is good for them, and asked for anew when they change.
         fallback: serve with the self-signed certificate when there is no other after so many seconds; None: never.
     """
@@ -44,7 +42,7 @@ class ServingCertificate:
         self,
         client: ApiClient,
         node_name: str,
-        context: ssl.SSLContext,
+        show: Callable[[bytes, bytes], None],
         state_directory: Path,
         *,
         addresses: Callable[[], Sequence[NodeAddress]],
@@ -52,7 +50,7 @@ class ServingCertificate:
         clock: Clock,
     ) -> None:
         self._node_name = node_name
-        self._context = context
+        self._show = show
         self._addresses = addresses
         self._fallback = fallback
         self._tell: Callable[[str], None] = log.debug
@@ -80,7 +78,7 @@ class ServingCertificate:
             self._tell = log.debug
 
     def _change(self, pair: CertificateKeyPair) -> None:
-        load_certificate(self._context, pair.certificate, pair.key)
+        self._show(pair.certificate, pair.key)
 
     def _template(self) -> CertificateTemplate:
         names: dict[str, None] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
@@ -216,6 +217,28 @@ async def test_statistics_and_configuration_are_shown(
         kubectl = Kubectl(kubeconfig_file(api_server.admin_kubeconfig()))
         proxied = await kubectl("get", "--raw", f"/api/v1/nodes/{node_name}/proxy/stats/summary")
         assert [pod["podRef"]["name"] for pod in json.loads(proxied.out)["pods"]] == ["p"]
+
+
+async def test_a_certificate_that_changes_is_shown_without_a_restart(
+    api_server: ApiServer, administrator: Caller, node: NodeProcess, tmp_path: Path
+) -> None:
+    port = int(node.url.rpartition(":")[2])
+
+    async def shown() -> str:
+        return await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))
+
+    before = await shown()
+    certificate, key = api_server.serving_certificate("127.0.0.1")
+    (tmp_path / "tls.crt").write_bytes(certificate)
+    (tmp_path / "tls.key").write_bytes(key)
+
+    async def changed() -> bool:
+        return await shown() != before
+
+    await eventually(changed, seconds=40)
+    assert (await shown()).split() == certificate.decode().split()
+    assert (await administrator("/healthz"))[0] == 200
+    assert node.process.returncode is None
 
 
 async def test_streams_that_come_later_say_so(

@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 from virtual_kubelet.errors import ConfigurationError
 
-__all__ = ["Pem", "load_certificate", "self_signed", "server_context"]
+__all__ = ["Pem", "load_certificate", "read_pem", "self_signed", "server_context"]
 
 #: PEM text, or the path of a file that holds it.
 Pem: TypeAlias = bytes | str | os.PathLike[str]
@@ -110,7 +110,7 @@ def server_context(certificate: Pem, key: Pem, *, client_ca: Pem | None = None) 
     load_certificate(context, certificate, key)
     if client_ca is not None:
         try:
-            context.load_verify_locations(cadata=_read(client_ca).decode("ascii"))
+            context.load_verify_locations(cadata=read_pem(client_ca).decode("ascii"))
         except (ValueError, ssl.SSLError) as error:
             raise ConfigurationError(
                 f"{_named(client_ca, 'the client CA')} holds no usable certificate: {error}",
@@ -125,7 +125,7 @@ def load_certificate(context: ssl.SSLContext, certificate: Pem, key: Pem) -> Non
 
     Raises ``ConfigurationError``; the context then keeps what it had.
     """
-    chain, private = _read(certificate), _read(key)
+    chain, private = read_pem(certificate), read_pem(key)
     trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     for target in (trial, context):
         try:
@@ -141,7 +141,8 @@ def load_certificate(context: ssl.SSLContext, certificate: Pem, key: Pem) -> Non
             ) from None
 
 
-def _read(pem: Pem) -> bytes:
+def read_pem(pem: Pem) -> bytes:
+    """The text itself. Raises ``ConfigurationError`` if it is a file that cannot be read."""
     if isinstance(pem, bytes):
         return pem
     try:

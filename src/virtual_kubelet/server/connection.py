@@ -139,6 +139,20 @@ class HttpServer:
         elif not self._runner.cancelled() and (error := self._runner.exception()) is not None:
             log.error("the server had broken down before it was stopped", exc_info=error)
 
+    def replace_context(self, ssl_context: ssl.SSLContext, *, retire: bool = False) -> None:
+        """New connections are made with this one.
+
+        With ``retire``, those that are open end with their present request, or now if they have none: who they are was
+        found out with the old one, and counts no more.
+        """
+        self._ssl_context = ssl_context
+        if not retire:
+            return
+        for greeting in self._greeting:
+            greeting.cancel()
+        for connection in list(self._connections):
+            connection.retire()
+
     @property
     def connections(self) -> int:
         """Number of open connections, those in their TLS handshake included."""

@@ -64,6 +64,7 @@ class HttpConnection(asyncio.Protocol):
         self._streaming = False
         self._discarded: int | None = None  # bytes of a body nobody wants, once its answer is sent
         self._lingering = False
+        self._retired = False
         self._ahead = 0  # bytes of pipelined requests
         self._paused = False
         self._drain_waiter: asyncio.Future[None] | None = None
@@ -127,6 +128,11 @@ class HttpConnection(asyncio.Protocol):
         """Close between requests; a request under way is answered first (the owner is draining)."""
         if self._task is None and self._successor is None:
             self._transport.close()
+
+    def retire(self) -> None:
+        """Serve no further request; the one under way is answered."""
+        self._retired = True
+        self.close_if_idle()
 
     def abort(self) -> None:
         """Cut the connection and cancel what it does."""
@@ -283,7 +289,7 @@ class HttpConnection(asyncio.Protocol):
         if isinstance(body, bytes) and status not in _NO_BODY:
             headers.append(("Content-Length", str(len(body))))
         # Whether a client that waits for "100 Continue" still sends its body after this answer cannot be known.
-        if self._owner.draining or self._http.they_are_waiting_for_100_continue:
+        if self._owner.draining or self._retired or self._http.they_are_waiting_for_100_continue:
             headers.append(("Connection", "close"))
         return h11.Response(status_code=status, headers=headers, reason=reason(status))
 
@@ -358,7 +364,7 @@ class HttpConnection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         states = {self._http.our_state, self._http.their_state}
-        if self._owner.draining or states & {h11.MUST_CLOSE, h11.CLOSED, h11.ERROR}:
+        if self._owner.draining or self._retired or states & {h11.MUST_CLOSE, h11.CLOSED, h11.ERROR}:
             if self._body.complete:
                 self._transport.close()
             else:

@@ -121,6 +121,10 @@ class KubeletServer:
         """Stop: requests under way have ``grace`` seconds; then they, followed logs too, are cut."""
         await self._http.aclose(grace)
 
+    def replace_context(self, ssl_context: ssl.SSLContext, retire: bool) -> None:
+        """See ``HttpServer.replace_context``."""
+        self._http.replace_context(ssl_context, retire=retire)
+
     @property
     def connections(self) -> int:
         """Number of open connections."""
