@@ -25,6 +25,7 @@ from virtual_kubelet.objects.core_v1 import (
     ContainerStateTerminated,
     EnvVar,
     Pod,
+    PodSecurityContext,
     PodSpec,
     PodStatus,
     ProjectedVolumeSource,
@@ -213,6 +214,7 @@ async def test_a_child_gets_its_own_environment_and_nothing_of_ours(
     assert "GIVEN=a b" in text
     assert f"HOSTNAME={one.metadata.name}" in text
     assert "planted-secret" not in text
+    assert "VIRTUAL_KUBELET" not in text
     descriptors = [line for line in text.splitlines() if line.isdigit()]
     assert len(descriptors) <= 4, descriptors  # 0, 1, 2 and the folder that ls reads
 
@@ -223,6 +225,41 @@ async def test_run_as_user_and_group_hold_and_supplementary_groups_are_dropped(n
     await node.provider.create_pod(one)
     await node.ended(one)
     assert await node.logs(one) == [b"65534\n", b"65533\n", b"65533\n"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
+async def test_another_user_can_open_dev_stdout(node: Node) -> None:
+    one = pod("echo hello > /dev/stdout; echo oh > /dev/stderr", security_context=SecurityContext(run_as_user=65534))
+    await node.provider.create_pod(one)
+    assert (await node.ended(one)).exit_code == 0
+    assert sorted(await node.logs(one)) == [b"hello\n", b"oh\n"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root would be root")
+@pytest.mark.parametrize(
+    ("user", "said"), [(None, "container has runAsNonRoot"), (0, "runAsUser breaks non-root policy")]
+)
+async def test_what_must_not_be_root_does_not_run_as_root(node: Node, user: int | None, said: str) -> None:
+    one = pod("id -u", security_context=SecurityContext(run_as_user=user))
+    one.spec.security_context = PodSecurityContext(run_as_non_root=True)
+    await node.provider.create_pod(one)
+    status = await node.until(one, lambda s: "CreateContainerConfigError" in str(s.container_statuses))
+    assert status.phase == "Pending"
+    assert said in str(status.container_statuses)
+    other = pod("id -u", security_context=SecurityContext(run_as_user=65534, run_as_non_root=True))
+    await node.provider.create_pod(other)
+    await node.ended(other)
+    assert await node.logs(other) == [b"65534\n"]
+
+
+async def test_privileges_cannot_be_escalated_where_that_is_said(node: Node) -> None:
+    one = pod("grep NoNewPrivs /proc/self/status", security_context=SecurityContext(allow_privilege_escalation=False))
+    other = pod("grep NoNewPrivs /proc/self/status")
+    for each in (one, other):
+        await node.provider.create_pod(each)
+        await node.ended(each)
+    assert await node.logs(one) == [b"NoNewPrivs:\t1\n"]
+    assert await node.logs(other) == [b"NoNewPrivs:\t0\n"]
 
 
 async def test_a_working_directory_holds_and_a_missing_one_is_said(node: Node, tmp_path: Path) -> None:
@@ -277,40 +314,54 @@ async def test_term_reaches_a_handler_and_its_exit_code_counts(node: Node) -> No
     assert (await node.ended(one)).exit_code == 5
 
 
-@pytest.mark.parametrize(
-    "escape",
-    [
-        "setsid sleep 1000 &",
-        "(setsid sh -c 'sleep 1000 & sleep 1001' &);",
-        "setsid env -i sleep 1000 &",
-        "(setsid env -i /bin/sh -c '/bin/sleep 1000 & exit' &) ; sleep 0.2;",
-    ],
-)
-async def test_a_process_that_leaves_its_session_is_found_and_ended_too(node: Node, escape: str) -> None:
-    marker = f"marker-{uuid.uuid4().hex}"
-    one = pod(f"{escape} echo ready; sleep 1002", env=[EnvVar(name="MARKER", value=marker)])
-    before = set(children_of_all())
-    await node.provider.create_pod(one)
-    async with asyncio.timeout(10):
-        while not await node.wrote(one):
-            await asyncio.sleep(0.02)
-    await asyncio.sleep(0.3)
+#: Ways of a process to hide: its session, its parent, its environment, its open files.
+ESCAPES = [
+    "setsid sleep {n} &",
+    "(setsid sh -c 'sleep {n} & sleep {n}' &);",
+    "setsid env -i sleep {n} &",
+    "(setsid env -i /bin/sh -c '/bin/sleep {n} & exit' &) ;",
+    "(setsid env -i /bin/sh -c 'exec 0<&- 1>&- 2>&-; /bin/sleep {n} & exit' &) ;",
+]
+
+
+@pytest.mark.parametrize("supervisor_dies", [False, True])
+@pytest.mark.parametrize("escape", ESCAPES)
+async def test_a_process_that_hides_is_found_and_ended_with_its_pod_and_no_other_is(
+    node: Node, escape: str, supervisor_dies: bool
+) -> None:
+    seconds, other_seconds = 100_000 + os.getpid() % 50_000, 200_000 + os.getpid() % 50_000
+    one = pod(f"{escape.format(n=seconds)} sleep {seconds}")
+    other = pod(f"{ESCAPES[-1].format(n=other_seconds)} sleep {other_seconds}")
+    for each in (one, other):
+        await node.provider.create_pod(each)
+    expected = {seconds: escape.count("{n}") + 1, other_seconds: 2}
+
+    async def until_there() -> None:
+        async with asyncio.timeout(30):
+            while any(len(sleepers(n)) != count for n, count in expected.items()):
+                await asyncio.sleep(0.02)
+
+    await until_there()
+    if supervisor_dies:
+        os.kill(node.supervisor, signal.SIGKILL)
     one.metadata.deletion_grace_period_seconds = 0
     await node.provider.delete_pod(one)
     await node.gone(one)
-    assert processes_with(marker) == []
-    assert {pid for pid in set(children_of_all()) - before if sleeps(pid)} == set()
+    assert sleepers(seconds) == []
+    assert len(sleepers(other_seconds)) == 2
+    other.metadata.deletion_grace_period_seconds = 0
+    await node.provider.delete_pod(other)
+    await node.gone(other)
+    assert sleepers(other_seconds) == []
 
 
-def children_of_all() -> list[int]:
-    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-
-
-def sleeps(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith((b"sleep\x00100", b"/bin/sleep\x00100"))
-    except OSError:
-        return False
+def sleepers(seconds: int) -> list[int]:
+    found = []
+    for path in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if path.name.isdigit() and (path / "cmdline").read_bytes().split(b"\0")[-2:-1] == [b"%d" % seconds]:
+                found.append(int(path.name))
+    return found
 
 
 async def test_what_a_main_process_leaves_behind_ends_with_it(node: Node) -> None:
@@ -511,3 +562,19 @@ async def test_a_client_that_speaks_nonsense_is_cut_and_the_others_are_served(no
     other = pod("exit 0")
     await node.provider.create_pod(other)
     assert (await node.ended(other)).exit_code == 0
+
+
+async def test_a_client_that_does_not_read_delays_nobody(node: Node) -> None:
+    one = pod("sleep 1000")
+    await node.provider.create_pod(one)
+    _, writer = await asyncio.open_unix_connection(str(node.folder / "process" / "supervisor.sock"))
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    body = b'{"op":"list","seq":1}'
+    for _ in range(3000):
+        writer.write(len(body).to_bytes(4, "big") + body)
+    others = [pod("exit 0") for _ in range(5)]
+    for other in others:
+        await node.provider.create_pod(other)
+    for other in others:
+        assert (await node.ended(other)).exit_code == 0
+    writer.close()

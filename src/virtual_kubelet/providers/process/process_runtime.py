@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import uuid
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -21,43 +22,64 @@ from virtual_kubelet import (
 )
 from virtual_kubelet.objects.core_v1 import Container, Pod
 from virtual_kubelet.providers.process.admission import check_pod
+from virtual_kubelet.providers.process.identity import identity_of
 from virtual_kubelet.providers.process.log_files import LogReader
 from virtual_kubelet.providers.process.supervisor_client import SupervisorClient
 
 __all__ = ["ProcessRuntime"]
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: Seconds until a supervisor that could not be had is tried again.
+_RETRY: Final = 1.0
 #: Lines handed over between two looks at the loop.
 _BATCH: Final = 500
 
 
 class ProcessRuntime:
-    """Args:
-    directory: of the supervisor; what is in it outlives this process.
-    node_ip: the address of every pod: processes share the machine's network.
-    max_log_bytes, max_log_files: rotation of each container's log (the kubelet's defaults).
+    """An async context manager.
+
+    Args:
+        directory: of the supervisor; what is in it outlives this process.
+        node_ip: the address of every pod: processes share the machine's network.
+        log: the provider's logger.
+        max_log_bytes, max_log_files: rotation of each container's log (the kubelet's defaults).
     """
 
     def __init__(
-        self, directory: Path, *, node_ip: str, max_log_bytes: int = 10 * 1024 * 1024, max_log_files: int = 5
+        self,
+        directory: Path,
+        *,
+        node_ip: str,
+        log: logging.LoggerAdapter[logging.Logger],
+        max_log_bytes: int = 10 * 1024 * 1024,
+        max_log_files: int = 5,
     ) -> None:
         self._directory = directory
+        self._log = log
         self._node_ip = node_ip
         self._max_log_bytes, self._max_log_files = max_log_bytes, max_log_files
-        self._client = SupervisorClient(directory, on_event=self._event, on_lost=self._lost)
+        self._client = SupervisorClient(directory, on_message=self._heard, on_lost=self._lost)
         self._exited: Callable[[str, ContainerExit], None] = lambda container_id, ended: None
         self._running: set[str] = set()
-        self._ended: set[str] = set()
-        self._lost_task: asyncio.Task[None] | None = None
+        self._was_lost = asyncio.Event()
+        self._open = AsyncExitStack()
 
-    async def aclose(self) -> None:
-        """Leave the supervisor and its containers alone; it goes by itself when it has none and nobody asks."""
-        if self._lost_task is not None:
-            self._lost_task.cancel()
-            await asyncio.wait([self._lost_task])
-        if not self._running:
-            await self._client.request("stop")
-        await self._client.aclose()
+    async def __aenter__(self) -> ProcessRuntime:
+        tasks = await self._open.enter_async_context(asyncio.TaskGroup())
+        self._client.open(tasks)
+        watch = tasks.create_task(self._watch(), name="supervisor watch")
+        self._open.callback(watch.cancel)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Leave the supervisor and its containers alone; one that has none is told to go."""
+        try:
+            if self._client.connected and not self._running:
+                with suppress(TransientError):
+                    await self._client.request("stop")
+        finally:
+            await self._client.aclose()
+            await self._open.aclose()
 
     def notify_exits(self, callback: Callable[[str, ContainerExit], None]) -> None:
         self._exited = callback
@@ -76,25 +98,24 @@ class ProcessRuntime:
                 f'container "{container.name}" has no command: the process provider does not read images',
                 reason="CreateContainerError",
             )
-        uid, gid = _identity(pod, container)
+        identity = identity_of(pod, container)
         answer = await self._client.request(
             "start",
-            id=f"{pod.metadata.uid}-{container.name}-{config.attempt}-{uuid.uuid4().hex[:6]}",
+            # The same for the same run: should the answer be lost, a second request finds what the first one made.
+            id=f"{pod.metadata.uid}-{container.name}-{config.attempt}",
             labels=config.labels,
             argv=argv,
             env=_environment(pod, container),
             cwd=container.working_dir or "/",
-            uid=uid,
-            gid=gid,
+            uid=identity.user,
+            gid=identity.group,
+            no_new_privileges=identity.no_new_privileges,
             max_log_bytes=self._max_log_bytes,
             max_log_files=self._max_log_files,
         )
         if "error" in answer:
             raise _start_error(container, argv, answer)
-        instance = _instance(answer["container"])
-        if instance.exit is None:
-            self._running.add(instance.id)
-        return instance
+        return _instance(answer["container"])
 
     async def signal_container(self, container_id: str, signal: int) -> None:
         await self._client.request("signal", id=container_id, signal=int(signal))
@@ -105,9 +126,7 @@ class ProcessRuntime:
 
     async def list_containers(self) -> Sequence[ContainerInstance]:
         answer = await self._client.request("list")
-        instances = [_instance(described) for described in answer["containers"]]
-        self._running = {instance.id for instance in instances if instance.exit is None}
-        return instances
+        return [_instance(described) for described in answer["containers"]]
 
     async def described(self) -> Sequence[dict[str, Any]]:
         """The supervisor's containers in its own words. Raises ``TransientError`` if it cannot be had."""
@@ -128,28 +147,47 @@ class ProcessRuntime:
                 return
             await asyncio.sleep(0.1)
 
-    def _event(self, message: dict[str, Any]) -> None:
-        if message["event"] == "exit":
+    def _heard(self, message: dict[str, Any]) -> None:
+        """Every message in its order: an answer to a start may be followed at once by that container's end."""
+        if "containers" in message:
+            self._running = {c["id"] for c in message["containers"] if c["exit"] is None}
+        elif "container" in message:
             instance = _instance(message["container"])
-            self._running.discard(instance.id)
-            assert instance.exit is not None
-            self._exited(instance.id, instance.exit)
+            if instance.exit is None:
+                self._running.add(instance.id)
+            else:
+                self._running.discard(instance.id)
+                self._exited(instance.id, instance.exit)
 
     def _lost(self) -> None:
-        # It was killed, or crashed: a new one adopts what still runs, and tells what has ended.
-        self._lost_task = asyncio.create_task(self._look_again(), name="supervisor lost")
+        self._was_lost.set()
 
-    async def _look_again(self) -> None:
-        before = set(self._running)
+    async def _watch(self) -> None:
+        """When the supervisor was killed, or crashed: a new one adopts what still runs, and tells what has ended."""
         while True:
-            try:
-                instances = await self.list_containers()
-                break
-            except TransientError:
-                await asyncio.sleep(1.0)
-        for instance in instances:
-            if instance.exit is not None and instance.id in before:
-                self._exited(instance.id, instance.exit)
+            await self._was_lost.wait()
+            self._was_lost.clear()
+            before = set(self._running)
+            if not before:
+                continue  # nothing can have been missed: the next request starts one
+            self._log.warning("the supervisor of %d containers is gone: a new one is started", len(before))
+            while True:
+                try:
+                    instances = {instance.id: instance for instance in await self.list_containers()}
+                    break
+                except TransientError as error:
+                    self._log.warning("there is no supervisor, and it is tried again: %s", error)
+                    await asyncio.sleep(_RETRY)
+            for container_id in before:
+                instance = instances.get(container_id)
+                if instance is None:
+                    unknown = "the supervisor that knew it is gone, and has left no record of it"
+                    now = datetime.now(UTC)
+                    self._exited(
+                        container_id, ContainerExit(137, now, reason="ContainerStatusUnknown", message=unknown)
+                    )
+                elif instance.exit is not None:
+                    self._exited(container_id, instance.exit)
 
 
 def _take(lines: Any) -> list[LogLine]:
@@ -159,19 +197,6 @@ def _take(lines: Any) -> list[LogLine]:
         if len(batch) >= _BATCH:
             break
     return batch
-
-
-def _identity(pod: Pod, container: Container) -> tuple[int | None, int | None]:
-    of_pod, own = pod.spec.security_context, container.security_context
-    uid = own.run_as_user if own is not None and own.run_as_user is not None else of_pod.run_as_user if of_pod else None
-    gid = (
-        own.run_as_group
-        if own is not None and own.run_as_group is not None
-        else of_pod.run_as_group
-        if of_pod
-        else None
-    )
-    return uid, gid
 
 
 def _environment(pod: Pod, container: Container) -> dict[str, str]:
@@ -209,6 +234,6 @@ def _start_error(container: Container, argv: Sequence[str], answer: dict[str, An
         why = "executable file not found" if number == errno.ENOENT else str(message).lower()
         # As runc does: the container counts as having run and failed (128, StartError).
         return ContainerStartError(f'exec: "{argv[0]}": {why}', reason="StartError", exit_code=128)
-    if stage in ("workingDir", "runAsUser/runAsGroup"):
+    if stage in ("workingDir", "runAsUser/runAsGroup", "allowPrivilegeEscalation"):
         return ContainerStartError(f'container "{container.name}": {stage}: {message}', reason="CreateContainerError")
     return TransientError(f"the supervisor could not start container {container.name}: {message}")

@@ -1,13 +1,22 @@
-"""Processes of this machine, read from /proc: who is who, and which belong to a container. Standard library only."""
+"""Processes of this machine, read from /proc: who is who, and which belong to a container. Standard library only.
+
+A container's processes are known by a mark that they inherit, whatever they do about sessions, parents, environment or
+open files: their limit of resident memory (RLIMIT_RSS), of which Linux keeps account and which it has not enforced since
+2.4. Each container has a number of its own for it, far above any real size. Without special rights a process can only
+lower it; this is about finding daemons, it is no isolation.
+"""
 
 from __future__ import annotations
 
 import os
+import random
+import resource
 
-__all__ = ["MARKER", "boot_id", "members_of", "stat_of"]
+__all__ = ["boot_id", "kill_members", "members_of", "new_mark", "set_mark", "stat_of"]
 
-#: The variable that marks a container's processes.
-MARKER = "VIRTUAL_KUBELET_CONTAINER"
+_HIGHEST_MARK = 1 << 62
+_MARKS = 1 << 48
+_LIMIT_LINE = b"\nMax resident set"
 
 
 def boot_id() -> str:
@@ -15,45 +24,69 @@ def boot_id() -> str:
         return file.read().strip()
 
 
-def stat_of(pid: int) -> tuple[str, int, int, int, int] | None:
-    """(state, ppid, pgrp, session, start time) of a process, or None."""
+def stat_of(pid: int) -> tuple[str, int, int] | None:
+    """(state, parent, start time) of a process, or None."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19])
+    return fields[0].decode(), int(fields[1]), int(fields[19])
 
 
-def members_of(container_id: str, main: int, running: bool, known: set[int] | None) -> set[int]:
-    """Processes that belong to a container: by descent, by session, by the mark in their environment.
+def new_mark() -> int:
+    """A number that no other container has. Raises ``OSError`` where the limit is low already, and cannot be raised."""
+    hard = resource.getrlimit(resource.RLIMIT_RSS)[1]
+    highest = _HIGHEST_MARK if hard == resource.RLIM_INFINITY else min(hard, _HIGHEST_MARK)
+    if highest <= _MARKS:
+        raise OSError(0, f"the limit of resident memory is {highest} bytes: containers' processes cannot be marked")
+    return highest - random.SystemRandom().randrange(1, _MARKS)
 
-    Args:
-        main: pid of its main process; not among the result once it has ended (its number may be another's by then).
-        known: main processes of all containers, if no other one runs: then children of ours that hide their descent and
-            their mark can only be this one's. None otherwise.
-    """
-    marker = f"{MARKER}={container_id}".encode()
-    stats = {}
+
+def set_mark(mark: int) -> None:
+    """Mark this process, and all that will come of it."""
+    resource.setrlimit(resource.RLIMIT_RSS, (mark, mark))
+
+
+def members_of(marks: set[int]) -> set[int]:
+    """The processes of containers: those with their marks, and their descendants, should they have changed it."""
+    children: dict[int, list[int]] = {}
+    found = []
     for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            stat = stat_of(int(name))
-            if stat is not None and stat[0] != "Z":
-                stats[int(name)] = stat
-    found = {pid for pid, stat in stats.items() if _marked(pid, marker) or (main and main in (pid, stat[3]))}
-    if known is not None:
-        found |= {pid for pid, stat in stats.items() if stat[1] == os.getpid() and pid not in known}
-    grown = True
-    while grown:
-        children = {pid for pid, stat in stats.items() if stat[1] in found and pid not in found}
-        found |= children
-        grown = bool(children)
-    return found if running else found - {main}
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        stat = stat_of(int(name))
+        if stat is None or stat[0] in "ZX":
+            continue
+        children.setdefault(stat[1], []).append(int(name))
+        if _mark_of(int(name)) in marks:
+            found.append(int(name))
+    members = set(found)
+    while found:
+        for child in children.get(found.pop(), ()):
+            if child not in members:
+                members.add(child)
+                found.append(child)
+    return members
 
 
-def _marked(pid: int, marker: bytes) -> bool:
+def _mark_of(pid: int) -> int | None:
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return marker in file.read().split(b"\0")
-    except OSError:
-        return False
+        with open(f"/proc/{pid}/limits", "rb") as file:
+            hard = file.read().partition(_LIMIT_LINE)[2].split(maxsplit=2)[1:2]
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    return int(hard[0]) if hard and hard[0].isdigit() else None
+
+
+def kill_members(marks: set[int], number: int) -> int:
+    """Send a signal to all of them; gives how many there were. What may not be signalled (setuid programs) is left."""
+    members = members_of(marks) if marks else set()
+    sent = 0
+    for pid in members:
+        try:
+            os.kill(pid, number)
+            sent += 1
+        except (ProcessLookupError, PermissionError):
+            continue
+    return sent

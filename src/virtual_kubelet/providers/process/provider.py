@@ -41,6 +41,7 @@ class ProcessProvider(PodEngine):
         self._processes = ProcessRuntime(
             directory,
             node_ip=context.internal_ip,
+            log=context.logger,
             max_log_bytes=int(config.get("maxLogBytes", 10 * 1024 * 1024)),
             max_log_files=int(config.get("maxLogFiles", 5)),
         )
@@ -57,7 +58,7 @@ class ProcessProvider(PodEngine):
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> ProcessProvider:
-        self._open.push_async_callback(self._processes.aclose)
+        await self._open.enter_async_context(self._processes)
         try:
             await super().__aenter__()
         except BaseException:

@@ -1,14 +1,16 @@
 """The supervisor: one small process a node that outlives it, starts its containers' processes and keeps what they leave.
 
 Plain standard library, run with ``python -I -S``: of this package it imports its own parts only, and stays small. It is
-the child subreaper of all it starts, so no process gets out of its sight by ``setsid`` or a double fork. A container's
-output goes through two FIFOs, which the child opens for reading and writing: should the supervisor be killed, writes do
-not fail, and a new supervisor reads on. What it knows is in one JSON file a container, written atomically; a process is
-recognised by pid, start time and boot id, so a reused pid fools nobody.
+the child subreaper of all it starts, and knows them by a mark that they inherit (``process_tree``), so no process gets out
+of its sight by ``setsid``, a double fork or a new environment. A container's output goes through two FIFOs, which the child
+opens for reading and writing: should the supervisor be killed, writes do not fail, and a new supervisor reads on. What it
+knows is in one JSON file a container, written atomically, before the process may begin; a process is recognised by pid,
+start time and boot id, so a reused pid fools nobody.
 
 Protocol, on the Unix socket ``supervisor.sock``: a message is a 4-byte big-endian length and JSON. Requests have an ``op``
-(start, signal, remove, list, stop) and a ``seq``; the answer repeats ``seq``. ``{"event": "exit", …}`` comes unasked.
-Only processes of the same user are served (SO_PEERCRED), one frame is at most 16 MiB.
+(start, signal, remove, list, stop) and a ``seq``; the answer repeats ``seq``. ``{"event": "exit", …}`` comes unasked. To
+start an ``id`` that is there gives what is there: a client that lost an answer asks again. Only processes of the same user
+are served (SO_PEERCRED), one frame is at most 16 MiB.
 """
 
 from __future__ import annotations
@@ -20,39 +22,31 @@ import json
 import os
 import selectors
 import signal
-import socket
-import struct
+import sys
 import time
 
-from virtual_kubelet.providers.process.process_start import spawn
-from virtual_kubelet.providers.process.process_tree import boot_id, members_of, stat_of
+from virtual_kubelet.providers.process.process_start import raise_open_files, spawn
+from virtual_kubelet.providers.process.process_tree import boot_id, kill_members, new_mark, stat_of
+from virtual_kubelet.providers.process.request_server import RequestServer
 from virtual_kubelet.providers.process.supervised_container import Container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is not worth its memory in a process that has to stay small
     from typing import Any
 
-LIMIT = 16 * 1024 * 1024
 IDLE_SECONDS = 60.0
 PR_SET_CHILD_SUBREAPER = 36
-
-
-class Client:
-    """One connection; output that it does not read is bounded, then it is cut."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.connection = connection
-        self.inbox = b""
-        self.outbox = b""
 
 
 class Supervisor:
     def __init__(self, directory: str) -> None:
         self.directory = directory
         self.containers: dict[str, Container] = {}
-        self.clients: dict[int, Client] = {}
         self.selector = selectors.DefaultSelector()
+        self.server = RequestServer(self.selector, self.answer)
         self.boot = boot_id()
+        self.unsaved: set[Container] = set()
+        self.said_unsaved = False
         self.idle_since = time.monotonic()
         self.stopping = False
 
@@ -74,41 +68,28 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)  # it ends when it is asked to, not with a terminal or a node
         self.selector.register(reader, selectors.EVENT_READ, ("signals", None))
+        raise_open_files()
         self.adopt()
-        path = os.path.join(self.directory, "supervisor.sock")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        # By way of the open directory: a socket's own path may have 107 bytes only, a state directory's may have more.
-        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            listener.bind(f"/proc/self/fd/{directory}/supervisor.sock")
-        finally:
-            os.close(directory)
-        os.chmod(path, 0o600)
-        listener.listen(8)
-        listener.setblocking(False)
-        self.selector.register(listener, selectors.EVENT_READ, ("listener", listener))
+        self.server.open(self.directory)
         while not self.stopping:
-            for key, _ in self.selector.select(1.0):
+            for key, ready in self.selector.select(1.0):
                 what, thing = key.data
                 if what == "signals":
                     os.read(reader, 4096)
-                elif what == "listener":
-                    self.accept(listener)
-                elif what == "client":
-                    self.serve(thing)
+                elif what == "server":
+                    self.server.ready(thing, ready)
                 elif what == "output":
                     self.read_output(*thing)
                 elif what == "pidfd":
                     self.adopted_ended(thing)
             self.reap()
+            self.save_again()
             self.leave_if_idle()
-        os.unlink(path)
+        self.server.close()
         return 0
 
     def leave_if_idle(self) -> None:
-        if self.clients or any(c.running for c in self.containers.values()):
+        if self.server.clients or any(c.running for c in self.containers.values()):
             self.idle_since = time.monotonic()
         elif time.monotonic() - self.idle_since > IDLE_SECONDS:
             self.stopping = True
@@ -119,28 +100,33 @@ class Supervisor:
         """What an earlier supervisor started: by pid, start time and boot; the exit codes of such are not told to us."""
         base = os.path.join(self.directory, "containers")
         os.makedirs(base, mode=0o700, exist_ok=True)
+        ended = set()
         for name in os.listdir(base):
             try:
                 with open(os.path.join(base, name, "record.json")) as file:
                     record = json.load(file)
-            except (OSError, ValueError):
-                continue  # it was killed while it wrote the first one: nothing had been started
+            except FileNotFoundError:  # it was killed while it wrote the first one: nothing had been started
+                self.discard(Container(os.path.join(base, name), {"id": name}))
+                continue
+            except (OSError, ValueError) as error:
+                say(f"the record of container {name} cannot be read ({type(error).__name__}): it is left alone")
+                continue
             container = self.containers[name] = Container(os.path.join(base, name), record)
             if not container.running:
+                ended.add(record["mark"])
                 continue
             found = stat_of(record["pid"]) if record["boot_id"] == self.boot and record["pid"] else None
-            if found is None or found[4] != record["start_time"] or found[0] == "Z":
-                self.ended(container, 137, None, "ContainerStatusUnknown", "the supervisor was not there when it ended")
+            if found is None or found[2] != record["start_time"] or found[0] in "ZX":
+                self.ended(container, "the supervisor was not there when it ended")
                 continue
             self.open_fifos(container)
             pidfd = container.pidfd = os.pidfd_open(record["pid"])
             self.selector.register(pidfd, selectors.EVENT_READ, ("pidfd", container))
+        kill_members(ended, signal.SIGKILL)  # it may have been killed before it had cleared up
 
     def adopted_ended(self, container: Container) -> None:
         self.forget_pidfd(container)
-        self.ended(
-            container, 137, None, "ContainerStatusUnknown", "the supervisor that started it was gone when it ended"
-        )
+        self.ended(container, "the supervisor that started it was gone when it ended")
 
     def forget_pidfd(self, container: Container) -> None:
         if container.pidfd is not None:
@@ -168,37 +154,51 @@ class Supervisor:
 
     def start(self, request: dict[str, Any]) -> dict[str, Any]:
         name = request["id"]
+        if "/" in name or name.startswith("."):
+            return {"error": "id", "message": f"{name!r} is no name of a container"}
+        container = self.containers.get(name)
+        if container is not None:
+            return {"container": self.describe(container)}
         directory = os.path.join(self.directory, "containers", name)
-        if name in self.containers or "/" in name or name.startswith("."):
-            return {"error": "exists", "message": f"container {name} exists"}
-        os.makedirs(directory, mode=0o700)
         record = {
             "id": name,
             "labels": request["labels"],
             "pid": 0,
             "start_time": 0,
             "boot_id": self.boot,
+            "mark": 0,
             "started_ns": time.time_ns(),
             "exit": None,
             "max_log_bytes": request["max_log_bytes"],
             "max_log_files": request["max_log_files"],
         }
         container = Container(directory, record)
+
+        def forked(pid: int) -> None:
+            found = stat_of(pid)
+            record["pid"], record["start_time"] = pid, found[2] if found is not None else 0
+            container.save()
+
+        try:
+            record["mark"] = new_mark()
+            os.mkdir(directory, 0o700)
+        except OSError as error:
+            return refused(error)
+        started: int | dict[str, Any]
         try:
             for stream in ("stdout", "stderr"):
-                os.mkfifo(os.path.join(directory, stream), 0o600)
+                path = os.path.join(directory, stream)
+                os.mkfifo(path, 0o600)
+                if request.get("uid") is not None and os.getuid() == 0:
+                    os.chown(path, request["uid"], -1)  # or it could not open /dev/stdout
             self.open_fifos(container)
-            started = spawn(directory, request)
+            started = spawn(directory, request, record["mark"], forked)
         except OSError as error:
-            started = {"error": "os", "errno": error.errno, "message": error.strerror or str(error)}
+            started = refused(error)
         if not isinstance(started, int):
             self.discard(container)
             return started
-        record["pid"] = started
-        found = stat_of(record["pid"])
-        record["start_time"] = found[4] if found is not None else 0
         self.containers[name] = container
-        container.save()
         return {"container": self.describe(container)}
 
     def reap(self) -> None:
@@ -206,23 +206,29 @@ class Supervisor:
         by_pid = {c.record["pid"]: c for c in self.containers.values() if c.running}
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                child = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if pid == 0:
+            if child is None:
                 return
-            container = by_pid.get(pid)
-            if container is not None and container.pidfd is None:
-                if os.WIFSIGNALED(status):
-                    number = os.WTERMSIG(status)
-                    self.ended(container, 128 + number, number, None, None)
-                else:
-                    self.ended(container, os.WEXITSTATUS(status), None, None, None)
+            container = by_pid.get(child.si_pid)
+            if container is None or container.pidfd is not None:
+                os.waitpid(child.si_pid, 0)
+                continue
+            # Written down before its exit code is taken: should we be killed in between, it is not lost.
+            number = None if child.si_code == os.CLD_EXITED else child.si_status
+            self.note_end(container, child.si_status if number is None else 128 + number, number)
+            os.waitpid(child.si_pid, 0)
+            self.clear_up(container)
 
-    def ended(
-        self, container: Container, code: int, number: int | None, reason: str | None, message: str | None
+    def ended(self, container: Container, message: str) -> None:
+        """It has, and nobody was told how."""
+        self.note_end(container, 137, None, "ContainerStatusUnknown", message)
+        self.clear_up(container)
+
+    def note_end(
+        self, container: Container, code: int, number: int | None, reason: str | None = None, message: str | None = None
     ) -> None:
-        """Its main process is gone: what else belongs to it goes too, as in a container; then it is written down."""
         container.record["exit"] = {
             "code": code,
             "signal": number,
@@ -230,6 +236,11 @@ class Supervisor:
             "message": message,
             "finished_ns": time.time_ns(),
         }
+        self.unsaved.add(container)
+        self.save_again()
+
+    def clear_up(self, container: Container) -> None:
+        """Its main process is gone: what else belongs to it goes too, as in a container; then everybody is told."""
         self.kill_all(container)
         for stream in list(container.fifos):
             with contextlib.suppress(BlockingIOError):
@@ -241,24 +252,25 @@ class Supervisor:
         for descriptor in container.fifos.values():
             self.selector.unregister(descriptor)
         container.finish_logs()
-        container.save()
-        self.broadcast({"event": "exit", "container": self.describe(container)})
+        self.server.broadcast({"event": "exit", "container": self.describe(container)})
 
-    def members(self, container: Container) -> set[int]:
-        others_run = any(c.running for c in self.containers.values() if c is not container)
-        known = {c.record["pid"] for c in self.containers.values()}
-        return members_of(
-            container.record["id"], container.record["pid"], container.running, None if others_run else known
-        )
+    def save_again(self) -> None:
+        """What could not be written, such as to a full disk: until it is, a new supervisor would not know that end."""
+        for container in list(self.unsaved):
+            try:
+                container.save()
+                self.unsaved.discard(container)
+                self.said_unsaved = False
+            except OSError as error:
+                if not self.said_unsaved:
+                    self.said_unsaved = True
+                    say(f"the end of container {container.record['id']} cannot be written: {error.strerror}")
+                return
 
     def kill_all(self, container: Container) -> None:
         for _ in range(20):  # a process may fork while it is being looked for
-            members = self.members(container)
-            if not members:
+            if not kill_members({container.record["mark"]}, signal.SIGKILL):
                 return
-            for pid in members:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
             time.sleep(0.002)
 
     def send_signal(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -266,13 +278,16 @@ class Supervisor:
         if container is None or not container.running:
             return {}
         if request["signal"] == signal.SIGKILL:
-            for pid in self.members(container):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        else:
-            with contextlib.suppress(ProcessLookupError):
+            kill_members({container.record["mark"]}, signal.SIGKILL)
+        elif container.pidfd is None or self.is_there(container):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(container.record["pid"], request["signal"])
         return {}
+
+    def is_there(self, container: Container) -> bool:
+        """Of another supervisor's child the number may be another's by now; of our own only once we have reaped it."""
+        found = stat_of(container.record["pid"])
+        return found is not None and found[2] == container.record["start_time"]
 
     def remove(self, request: dict[str, Any]) -> dict[str, Any]:
         container = self.containers.get(request["id"])
@@ -284,6 +299,7 @@ class Supervisor:
             self.await_end(container, time.monotonic() + 5)
         self.kill_all(container)
         del self.containers[request["id"]]
+        self.unsaved.discard(container)
         self.discard(container)
         return {}
 
@@ -292,8 +308,9 @@ class Supervisor:
             self.reap()
             if not container.running:
                 return
-            if stat_of(container.record["pid"]) is None:  # another supervisor's child: nobody tells us its end
-                self.ended(container, 137, 9, None, None)
+            if not self.is_there(container):  # another supervisor's child: nobody tells us its end
+                self.note_end(container, 137, signal.SIGKILL)
+                self.clear_up(container)
                 return
             time.sleep(0.002)
 
@@ -301,56 +318,14 @@ class Supervisor:
         for descriptor in container.fifos.values():
             self.selector.unregister(descriptor)
         container.finish_logs()
-        for name in os.listdir(container.directory):
+        # Its record last: what is left of it should this be cut short is either known, or nothing.
+        for name in sorted(os.listdir(container.directory), key=lambda name: name == "record.json"):
             os.unlink(os.path.join(container.directory, name))
         os.rmdir(container.directory)
 
     def describe(self, container: Container) -> dict[str, Any]:
         record = container.record
         return {key: record[key] for key in ("id", "labels", "started_ns", "exit", "pid")}
-
-    # Clients
-
-    def accept(self, listener: socket.socket) -> None:
-        try:
-            connection, _ = listener.accept()
-        except OSError:
-            return
-        _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        if uid != os.getuid():
-            connection.close()
-            return
-        connection.setblocking(False)
-        client = self.clients[connection.fileno()] = Client(connection)
-        self.selector.register(connection, selectors.EVENT_READ, ("client", client))
-
-    def serve(self, client: Client) -> None:
-        try:
-            data = client.connection.recv(1 << 20)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self.drop(client)
-            return
-        client.inbox += data
-        while len(client.inbox) >= 4:
-            (length,) = struct.unpack(">I", client.inbox[:4])
-            if length > LIMIT:
-                self.drop(client)
-                return
-            if len(client.inbox) < 4 + length:
-                return
-            body, client.inbox = client.inbox[4 : 4 + length], client.inbox[4 + length :]
-            try:
-                request = json.loads(body)
-                answer = self.answer(request)
-            except (ValueError, KeyError, TypeError) as error:
-                self.send(client, {"error": "protocol", "message": f"malformed request: {type(error).__name__}"})
-                self.drop(client)
-                return
-            self.send(client, {"seq": request.get("seq"), **answer})
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         op = request["op"]
@@ -369,25 +344,13 @@ class Supervisor:
             return {"stopped": True}
         return {"error": "protocol", "message": f"unknown op {op!r}"}
 
-    def send(self, client: Client, message: dict[str, Any]) -> None:
-        body = json.dumps(message).encode()
-        data = struct.pack(">I", len(body)) + body
-        with contextlib.suppress(OSError):
-            client.connection.settimeout(5)  # the node reads all the time; one that does not for 5 s is gone
-            client.connection.sendall(data)
-            client.connection.setblocking(False)
-            return
-        self.drop(client)
 
-    def broadcast(self, message: dict[str, Any]) -> None:
-        for client in list(self.clients.values()):
-            self.send(client, message)
+def refused(error: OSError) -> dict[str, Any]:
+    return {"error": "os", "errno": error.errno, "message": error.strerror or str(error)}
 
-    def drop(self, client: Client) -> None:
-        number = client.connection.fileno()
-        if self.clients.pop(number, None) is not None:
-            self.selector.unregister(client.connection)
-            client.connection.close()
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def main(directory: str) -> int:
