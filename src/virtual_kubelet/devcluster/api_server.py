@@ -11,9 +11,11 @@ from virtual_kubelet.devcluster.authorization import Authorizer, denial
 from virtual_kubelet.devcluster.call import Call, json_response
 from virtual_kubelet.devcluster.discovery import Discovery
 from virtual_kubelet.devcluster.faults import Fault, FaultKind, Faults
+from virtual_kubelet.devcluster.metrics_api import MetricsApi
 from virtual_kubelet.devcluster.node_proxy import NodeProxy
 from virtual_kubelet.devcluster.openapi import OpenApi
 from virtual_kubelet.devcluster.reading import Reader
+from virtual_kubelet.devcluster.registry.metrics import METRICS
 from virtual_kubelet.devcluster.registry.pod_resize import prepare_resize
 from virtual_kubelet.devcluster.request_info import PAGE_NOT_FOUND, RequestInfo, ResourceTable, UnknownPath
 from virtual_kubelet.devcluster.request_options import is_true
@@ -64,6 +66,7 @@ class ApiServer:
         subresources: Subresources,
         reviews: Reviews,
         proxy: NodeProxy,
+        metrics: MetricsApi,
         faults: Faults,
     ) -> None:
         self._table = table
@@ -76,6 +79,7 @@ class ApiServer:
         self._subresources = subresources
         self._reviews = reviews
         self._proxy = proxy
+        self._metrics = metrics
         self._faults = faults
 
     async def handle(self, request: Request) -> Response:
@@ -140,6 +144,8 @@ class ApiServer:
             return await self._subresource(call)
         if info.resource.verbs == ("create",):
             return await self._reviews.answer(call)
+        if info.resource in METRICS:
+            return await self._metrics.answer(call)
         match info.verb:
             case "get":
                 return self._reader.get(call)

@@ -24,6 +24,7 @@ from virtual_kubelet.devcluster.discovery import Discovery
 from virtual_kubelet.devcluster.expiry import Expiry
 from virtual_kubelet.devcluster.faults import Fault, FaultKind, Faults
 from virtual_kubelet.devcluster.garbage_collector import GarbageCollector
+from virtual_kubelet.devcluster.metrics_api import MetricsApi
 from virtual_kubelet.devcluster.namespace_controller import NamespaceController
 from virtual_kubelet.devcluster.node_lifecycle import GRACE_PERIOD, STARTUP_GRACE_PERIOD, NodeLifecycleController
 from virtual_kubelet.devcluster.node_proxy import NodeProxy
@@ -217,6 +218,7 @@ class DevCluster:
             subresources=Subresources(state, restriction, tokens),
             reviews=Reviews(state, tokens, authorizer),
             proxy=self._proxy,
+            metrics=MetricsApi(state, self._proxy),
             faults=self.faults,
         )
 

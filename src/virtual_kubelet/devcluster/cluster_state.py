@@ -11,6 +11,7 @@ from virtual_kubelet.devcluster.registry.certificate_signing_requests import Cer
 from virtual_kubelet.devcluster.registry.config_maps import ConfigMaps
 from virtual_kubelet.devcluster.registry.events import Events
 from virtual_kubelet.devcluster.registry.leases import Leases
+from virtual_kubelet.devcluster.registry.metrics import METRICS
 from virtual_kubelet.devcluster.registry.namespaces import Namespaces
 from virtual_kubelet.devcluster.registry.nodes import Nodes
 from virtual_kubelet.devcluster.registry.pods import Pods
@@ -50,7 +51,7 @@ class ClusterState:
         self.certificate_requests = self._serve(CertificateSigningRequests(clock.now))
         self.resources: dict[tuple[str, str], Resource] = {
             **{key: registry.resource for key, registry in self._registries.items()},
-            **{review.key: review for review in REVIEWS},
+            **{answered.key: answered for answered in (*REVIEWS, *METRICS)},
         }
 
     def _serve(self, resource: Resource) -> GenericRegistry:

@@ -82,6 +82,25 @@ class NodeProxy:
         path = "/" + quote(call.info.rest)
         return await self._stream(call, call.info.name, path, call.request.raw_query, "")
 
+    async def read(self, node: str, path: str, *, most_bytes: int) -> str:
+        """A short answer of a node, as the cluster's own parts ask. Raises ``StatusError`` and ``ResponseBroken``."""
+        url = f"https://{self._address(node)}{path}"
+        try:
+            async with asyncio.timeout(self._timeout):
+                async with self._open().get(_url(url), allow_redirects=False) as answer:
+                    body = await answer.content.read(most_bytes + 1)
+                    while not answer.content.at_eof() and len(body) <= most_bytes:
+                        body += await answer.content.read(most_bytes + 1 - len(body))
+        except TimeoutError:
+            raise StatusError(500, "", f'Get "{url}": net/http: timeout awaiting response headers') from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise StatusError(500, "", f'Get "{url}": {_reason(error)}') from None
+        if answer.status != 200:
+            raise StatusError(answer.status, "", body[:_MOST_ERROR_BYTES].decode(errors="replace"))
+        if len(body) > most_bytes:
+            raise StatusError(500, "", f'Get "{url}": more than {most_bytes} bytes')
+        return body.decode(errors="replace")
+
     async def _stream(self, call: Call, node: str, path: str, query: str, checked: str) -> Response:
         """``checked``: the resource whose errors are turned into a Status; empty: the answer is handed on as it is."""
         url = f"https://{self._address(node)}{path}{'?' + query if query else ''}"
