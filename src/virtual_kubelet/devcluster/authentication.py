@@ -1,4 +1,4 @@
-"""Who a request comes from: the client certificate's owner, else a service account by its token, else nobody."""
+"""Who a request comes from: the owner of the client certificate, else of the token, else nobody."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from functools import lru_cache
 from typing import Final
 
+from virtual_kubelet.devcluster.bootstrap_tokens import BootstrapTokens
 from virtual_kubelet.devcluster.statuses import StatusError, forbidden, unauthorized
 from virtual_kubelet.devcluster.tokens import ServiceAccountTokens
 from virtual_kubelet.devcluster.users import AUTHENTICATED, CREDENTIAL_ID, MASTERS, SERVICE_ACCOUNT_PREFIX, User
@@ -25,8 +26,9 @@ def _certificate_user(common_name: str, organizations: tuple[str, ...], sha256: 
 class Authenticator:
     """Names the caller of each request."""
 
-    def __init__(self, tokens: ServiceAccountTokens) -> None:
+    def __init__(self, tokens: ServiceAccountTokens, bootstrap_tokens: BootstrapTokens) -> None:
         self._tokens = tokens
+        self._bootstrap_tokens = bootstrap_tokens
 
     def authenticate(self, request: Request) -> User | None:
         """The caller, None if there are no credentials. Raises 401 if they are no good, 403 for impersonation."""
@@ -40,11 +42,15 @@ class Authenticator:
         if peer is not None and (user := self._from_certificate(peer)) is not None:
             return user
         header = request.headers.get("authorization")
-        if header[:7].lower() == _BEARER and (found := self._tokens.authenticate(header[7:].strip())) is not None:
-            return found[0]
+        if header[:7].lower() == _BEARER and (user := self._from_token(header[7:].strip())) is not None:
+            return user
         if peer is not None or header:
             raise unauthorized()
         return None
+
+    def _from_token(self, token: str) -> User | None:
+        found = self._tokens.authenticate(token)
+        return found[0] if found is not None else self._bootstrap_tokens.authenticate(token)
 
     @staticmethod
     def _from_certificate(peer: PeerIdentity) -> User | None:

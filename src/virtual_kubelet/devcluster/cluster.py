@@ -16,6 +16,7 @@ from virtual_kubelet.devcluster.api_server import ApiServer, apply_to_watch
 from virtual_kubelet.devcluster.authentication import Authenticator
 from virtual_kubelet.devcluster.authorization import Authorizer
 from virtual_kubelet.devcluster.bootstrap import bootstrap
+from virtual_kubelet.devcluster.bootstrap_tokens import BootstrapTokens
 from virtual_kubelet.devcluster.certificate_controller import CertificateController
 from virtual_kubelet.devcluster.certificates import CertificateAuthority
 from virtual_kubelet.devcluster.cluster_state import ClusterState
@@ -209,7 +210,7 @@ class DevCluster:
         self._proxy = NodeProxy(state, self._node_client_context, timeout=self._node_timeout)
         return ApiServer(
             table=ResourceTable(state.resources),
-            authenticator=Authenticator(tokens),
+            authenticator=Authenticator(tokens, BootstrapTokens(state)),
             authorizer=authorizer,
             discovery=Discovery(state.resources.values(), f"{self._url_host}:{self._port}"),
             openapi=OpenApi(state.openapi),
