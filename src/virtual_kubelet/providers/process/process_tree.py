@@ -12,7 +12,7 @@ import os
 import random
 import resource
 
-__all__ = ["boot_id", "kill_members", "members_of", "new_mark", "set_mark", "stat_of"]
+__all__ = ["boot_id", "kill_members", "mark_of", "members_of", "new_mark", "set_mark", "stat_of"]
 
 _HIGHEST_MARK = 1 << 62
 _MARKS = 1 << 48
@@ -59,7 +59,7 @@ def members_of(marks: set[int]) -> set[int]:
         if stat is None or stat[0] in "ZX":
             continue
         children.setdefault(stat[1], []).append(int(name))
-        if _mark_of(int(name)) in marks:
+        if mark_of(int(name)) in marks:
             found.append(int(name))
     members = set(found)
     while found:
@@ -70,7 +70,8 @@ def members_of(marks: set[int]) -> set[int]:
     return members
 
 
-def _mark_of(pid: int) -> int | None:
+def mark_of(pid: int) -> int | None:
+    """The mark of a process; None if it has none, or has ended."""
     try:
         with open(f"/proc/{pid}/limits", "rb") as file:
             hard = file.read().partition(_LIMIT_LINE)[2].split(maxsplit=2)[1:2]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from virtual_kubelet.providers.process.process_tree import MARKER
+from virtual_kubelet.providers.process.process_tree import mark_of
 
 __all__ = ["Usage", "usage_of"]
 
@@ -42,7 +42,7 @@ class _Process(NamedTuple):
 def usage_of(mains: Mapping[str, int]) -> dict[str, Usage]:
     """The usage of containers, given the main process of each; those without any process are left out.
 
-    As ``members_of``, a process belongs to a container by its session, by descent, or by the mark in its environment.
+    A process belongs to a container by its session, by descent, or, as for ``members_of``, by its mark.
     """
     processes = _processes()
     owner = {pid: name for name, pid in mains.items() if pid in processes}
@@ -50,7 +50,7 @@ def usage_of(mains: Mapping[str, int]) -> dict[str, Usage]:
         return {}
     by_main = dict(owner)
     first = min(processes[pid].started for pid in by_main)
-    marks = {f"{MARKER}={name}".encode(): name for name in mains}
+    marks = {mark: name for pid, name in by_main.items() if (mark := mark_of(pid)) is not None}
     for pid, process in processes.items():
         if pid not in owner and process.session in by_main:
             owner[pid] = by_main[process.session]
@@ -58,9 +58,9 @@ def usage_of(mains: Mapping[str, int]) -> dict[str, Usage]:
         _descent(pid, processes, owner)
     for pid, process in processes.items():
         if pid not in owner and process.started >= first:
-            found = _mark(pid, marks)
-            if found is not None:
-                owner[pid] = found
+            mark = mark_of(pid)
+            if mark in marks:
+                owner[pid] = marks[mark]
     for pid in processes:  # the children of those
         _descent(pid, processes, owner)
     totals: dict[str, list[int]] = {}
@@ -114,14 +114,3 @@ def _read(pid: int) -> _Process | None:
             processes=0 if zombie else 1,
         ),
     )
-
-
-def _mark(pid: int, marks: Mapping[bytes, str]) -> str | None:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            for variable in file.read().split(b"\0"):
-                if variable in marks:
-                    return marks[variable]
-    except OSError:  # another user's, or it has ended
-        return None
-    return None
