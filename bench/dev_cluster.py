@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import sys
 from pathlib import Path
 
 from virtual_kubelet.devcluster import DevCluster
@@ -14,12 +14,16 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-async def main(kubeconfig: Path) -> None:
-    async with DevCluster() as cluster:
+async def main(kubeconfig: Path, data_dir: Path | None) -> None:
+    async with DevCluster(data_dir=data_dir) as cluster:
         await asyncio.to_thread(write, kubeconfig, cluster.kubeconfig())
         print(kubeconfig, flush=True)
         await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kubeconfig", type=Path, help="written here")
+    parser.add_argument("--data-dir", type=Path, help="keep the state there")
+    arguments = parser.parse_args()
+    asyncio.run(main(arguments.kubeconfig, arguments.data_dir))

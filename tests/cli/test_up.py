@@ -177,6 +177,52 @@ async def test_the_kubeconfig_can_be_written_to_a_file_of_one_s_own_again_and_ag
     assert path.exists()
 
 
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+async def test_with_a_data_dir_the_cluster_and_its_pods_go_on_after_the_next_start(
+    tmp_path: Path, temporary: Path, end: signal.Signals
+) -> None:
+    directory = tmp_path / "data"
+    kubectl = Kubectl(directory / "kubeconfig")
+    text = f"trap '' TERM; sleep 1000 & wait # {tmp_path}"
+    async with interactive("--data-dir", str(directory)) as node:
+        await node.until(f"export KUBECONFIG={directory}/kubeconfig")
+        await kubectl("create", "configmap", "mine", "--from-literal=a=b")
+        await kubectl("apply", "-f", manifest(tmp_path, ("stays", text), restart="Always"))
+        await node.until(r"pod +default/stays +Running")
+        before = (await kubectl("get", "pod", "stays", "-o", "jsonpath={.metadata.uid} {.status.startTime}")).out
+        old = tmp_path / "old.kubeconfig"
+        old.write_text((directory / "kubeconfig").read_text())
+        node.process.send_signal(end)
+        await node.rest()
+        await node.process.wait()
+    (running,) = processes_with(f"wait # {tmp_path}")
+    async with interactive("--data-dir", str(directory)) as node:
+        await node.until("export KUBECONFIG=")
+        kubectl = Kubectl(old)
+        wanted = "jsonpath={.metadata.uid} {.status.startTime}"
+        assert (await kubectl("get", "pod", "stays", "-o", wanted)).out == before
+        assert (await kubectl("get", "configmap", "mine", "-o", "jsonpath={.data.a}")).out == "b"
+        assert processes_with(f"wait # {tmp_path}") == [running]
+        await kubectl("delete", "pod", "stays", "--grace-period=1")
+        node.process.send_signal(signal.SIGINT)
+        await node.until("the state is in")
+        await node.rest()
+        assert await node.process.wait() == ExitCode.OK
+    assert processes_with(f"wait # {tmp_path}") == []
+    assert list(temporary.iterdir()) == []
+
+
+async def test_a_data_dir_that_another_process_has_is_refused_in_words(tmp_path: Path) -> None:
+    async with interactive("--provider", "mock", "--data-dir", str(tmp_path / "data")) as node:
+        await node.until("export KUBECONFIG=")
+        second = await up("--provider", "mock", "--data-dir", str(tmp_path / "data"))
+        assert second.code == ExitCode.CONFIGURATION
+        assert "is in use by another process" in second.err
+        assert "--data-dir" in second.err
+        node.process.send_signal(signal.SIGINT)
+        await node.rest()
+
+
 async def test_interrupting_a_run_is_130(tmp_path: Path) -> None:
     path = manifest(tmp_path, ("p", f"exec sleep 1000 # {tmp_path}"))
     process = await asyncio.create_subprocess_exec(

@@ -36,10 +36,12 @@ only their commands are run. Ctrl-C ends everything, the pods too.
   virtual-kubelet up                               then, in another terminal, use the KUBECONFIG it names with kubectl
   virtual-kubelet up --run examples/hello.yaml     apply a file, wait for its pods, print their logs, end
   virtual-kubelet up --provider mock               pods that only pretend to run: for load and for trying out
+  virtual-kubelet up --data-dir DIR                everything is there again the next time
 
-The dev cluster is an API server good enough for nodes, pods and real kubectl. It is not Kubernetes: it keeps everything
-in memory, has no Deployments or Jobs (their kinds answer 404), no network between pods, no volumes, and only simple
-access rules. A real cluster takes the same node: virtual-kubelet run --help."""
+The dev cluster is an API server good enough for nodes, pods and real kubectl. It is not Kubernetes: no Deployments or
+Jobs (their kinds answer 404), no network between pods, no server-side apply, three simple roles instead of RBAC, one
+process that is not for production. Without --data-dir it keeps everything in memory, and all is gone at the end. What it
+is and what it is not in full: docs/dev-cluster.md. A real cluster takes the same node: virtual-kubelet run --help."""
 
 #: First line of the kubeconfigs written here: only those are overwritten.
 _MARK: Final = "# Written by virtual-kubelet up; it works only while that runs.\n"
@@ -83,6 +85,13 @@ def add_parser(commands: Any) -> None:
     group.add_argument(
         "--kubeconfig-out", type=types.file_name, metavar="FILE", help="write the kubeconfig there and leave it there"
     )
+    group.add_argument(
+        "--data-dir",
+        type=types.file_name,
+        metavar="DIR",
+        help="keep the cluster's state, keys and port there for the next start; the pods' processes then go on after "
+        "Ctrl-C, and are found again (default: everything is gone at the end)",
+    )
     name = group.add_argument("--nodename", metavar="NAME", help="(default virtual-kubelet; env DEFAULT_NODE_NAME)")
     from_environment(parser, name, "DEFAULT_NODE_NAME", str, "virtual-kubelet")
     add_provider_options(parser, default="process")
@@ -118,9 +127,15 @@ async def _run(arguments: argparse.Namespace, manifests: Sequence[Manifest]) -> 
     screen = Screen(sys.stderr if arguments.run else sys.stdout)
     port = arguments.port if arguments.listen.port is None else arguments.listen.port
     async with AsyncExitStack() as stack:
-        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="virtual-kubelet-"))
-        stack.push_async_callback(asyncio.to_thread, shutil.rmtree, folder, ignore_errors=True)
-        cluster = await stack.enter_async_context(DevCluster(host=arguments.listen.host or "", port=port or 0))
+        data_dir = Path(arguments.data_dir).absolute() if arguments.data_dir else None
+        if data_dir is not None:
+            folder = data_dir
+        else:
+            folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="virtual-kubelet-"))
+            stack.push_async_callback(asyncio.to_thread, shutil.rmtree, folder, ignore_errors=True)
+        cluster = await stack.enter_async_context(
+            DevCluster(host=arguments.listen.host or "", port=port or 0, data_dir=data_dir)
+        )
         if not _is_loopback(arguments.listen.host):
             screen.say("The dev cluster listens beyond this machine. It is meant for development: do not expose it.")
         kubeconfig = arguments.kubeconfig_out or folder / "kubeconfig"
@@ -143,7 +158,7 @@ async def _run(arguments: argparse.Namespace, manifests: Sequence[Manifest]) -> 
                 await asyncio.get_running_loop().create_future()  # until a signal
             finally:
                 if not arguments.run:
-                    screen.say("stopping")
+                    screen.say(_farewell(arguments))
                 # The node first, so that its end is shown too; the API server stays until it has gone.
                 node.cancel()
                 await asyncio.wait({node})
@@ -174,7 +189,7 @@ def _kubelet_config(arguments: argparse.Namespace, cluster: DevCluster, folder: 
         tls_private_key=key,
         client_ca=cluster.ca_pem,
         startup_timeout=60.0,
-        on_shutdown=[OnShutdown.DRAIN],
+        on_shutdown=[OnShutdown.KEEP if arguments.data_dir else OnShutdown.DRAIN],
         drain_timeout=_DRAIN_SECONDS,
     )
 
@@ -220,8 +235,15 @@ def _next_steps(arguments: argparse.Namespace, url: str, kubeconfig: Path) -> st
     else:
         lines += ["In another terminal:"]
     lines += ["", f"  export KUBECONFIG={shlex.quote(str(kubeconfig))}", f"  {_first_pod()}"]
-    lines += ["  kubectl get pods -o wide", "  kubectl logs hello", "", "Ctrl-C ends it all. What happens:", ""]
+    end = "ends it, all is gone then" if not arguments.data_dir else f"ends it, {arguments.data_dir} keeps its state"
+    lines += ["  kubectl get pods -o wide", "  kubectl logs hello", "", f"Ctrl-C {end}. What happens:", ""]
     return "\n".join(lines)
+
+
+def _farewell(arguments: argparse.Namespace) -> str:
+    if not arguments.data_dir:
+        return "stopping; everything is gone with it (--data-dir would keep it)"
+    return f"stopping; the state is in {arguments.data_dir}, and its pods go on"
 
 
 def _is_loopback(host: str) -> bool:

@@ -10,6 +10,7 @@ from virtual_kubelet.devcluster.authentication import Authenticator
 from virtual_kubelet.devcluster.authorization import Authorizer, denial
 from virtual_kubelet.devcluster.call import Call, json_response
 from virtual_kubelet.devcluster.discovery import Discovery
+from virtual_kubelet.devcluster.durability import Durability
 from virtual_kubelet.devcluster.faults import Fault, FaultKind, Faults
 from virtual_kubelet.devcluster.metrics_api import MetricsApi
 from virtual_kubelet.devcluster.node_proxy import NodeProxy
@@ -68,6 +69,7 @@ class ApiServer:
         proxy: NodeProxy,
         metrics: MetricsApi,
         faults: Faults,
+        durability: Durability | None = None,
     ) -> None:
         self._table = table
         self._authenticator = authenticator
@@ -81,9 +83,26 @@ class ApiServer:
         self._proxy = proxy
         self._metrics = metrics
         self._faults = faults
+        self._durability = durability
 
     async def handle(self, request: Request) -> Response:
         """Answer one request. Whatever is wrong with it becomes a ``Status``."""
+        response = await self._answer(request)
+        durability = self._durability
+        if durability is None or not isinstance(response.body, bytes):
+            return response
+        while durability.behind:
+            # What the answer says may be of a write that is not on disk.
+            try:
+                await durability.settled()
+                break
+            except StatusError as error:
+                if request.method not in ("GET", "HEAD"):
+                    return _status_response(error)
+                response = await self._answer(request)
+        return response
+
+    async def _answer(self, request: Request) -> Response:
         try:
             return await self._serve(request)
         except StatusError as error:

@@ -20,21 +20,18 @@ def create(state: ClusterState, registry: GenericRegistry, obj: dict[str, Any]) 
 
 
 def bootstrap(state: ClusterState, port: int) -> None:
-    """``port``: the API server's."""
+    """What is not there yet; ``port``: the API server's."""
     for name in _NAMESPACES:
-        create(state, state.namespaces, {"metadata": {"name": name}})
-    create(
-        state,
-        state.services,
-        {
-            "metadata": {
-                "name": "kubernetes",
-                "namespace": "default",
-                "labels": {"component": "apiserver", "provider": "kubernetes"},
-            },
-            "spec": {
-                "clusterIP": state.addresses.first,
-                "ports": [{"name": "https", "port": 443, "targetPort": port}],
-            },
-        },
-    )
+        if state.namespaces.objects.get("", name) is None:
+            create(state, state.namespaces, {"metadata": {"name": name}})
+    ports = [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}]
+    stored = state.services.objects.get("default", "kubernetes")
+    if stored is not None:
+        state.services.change(stored, lambda service: service["spec"].update(ports=ports))
+        return
+    metadata = {
+        "name": "kubernetes",
+        "namespace": "default",
+        "labels": {"component": "apiserver", "provider": "kubernetes"},
+    }
+    create(state, state.services, {"metadata": metadata, "spec": {"clusterIP": state.addresses.first, "ports": ports}})

@@ -13,9 +13,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-__all__ = ["CertificateAuthority"]
+__all__ = ["CertificateAuthority", "key_to_pem", "load_key", "new_key"]
 
 _LIFETIME: Final = timedelta(days=365)
+#: Of the authority's own certificate: a cluster may be kept.
+_OWN_LIFETIME: Final = timedelta(days=3650)
 _PURPOSES: Final = {"server auth": ExtendedKeyUsageOID.SERVER_AUTH, "client auth": ExtendedKeyUsageOID.CLIENT_AUTH}
 #: Clocks may differ.
 _SKEW: Final = timedelta(hours=1)
@@ -24,12 +26,14 @@ _SKEW: Final = timedelta(hours=1)
 class CertificateAuthority:
     """Signs with a key of its own that never leaves the process, unless ``key_pem`` is asked for."""
 
-    def __init__(self, common_name: str = "virtual-kubelet dev cluster") -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
+    def __init__(
+        self, common_name: str = "virtual-kubelet dev cluster", key: ec.EllipticCurvePrivateKey | None = None
+    ) -> None:
+        self._key = key or new_key()
         self._identifier = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
         certificate = (
-            self._builder(self._name, self._key.public_key(), _LIFETIME)
+            self._builder(self._name, self._key.public_key(), _OWN_LIFETIME)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(_usage(ca=True), critical=True)
             .add_extension(self._identifier, critical=False)
@@ -37,10 +41,18 @@ class CertificateAuthority:
         )
         self.certificate_pem = certificate.public_bytes(serialization.Encoding.PEM)
 
+    @classmethod
+    def load(cls, certificate_pem: bytes, key_pem: bytes) -> CertificateAuthority:
+        """One that was made before. Raises ``ValueError``."""
+        authority = cls(key=load_key(key_pem))
+        authority.certificate_pem = certificate_pem
+        authority._name = x509.load_pem_x509_certificate(certificate_pem).subject
+        return authority
+
     @property
     def key_pem(self) -> bytes:
         """The CA's private key, for tests that sign what the cluster itself would not."""
-        return _key_pem(self._key)
+        return key_to_pem(self._key)
 
     def serving(self, names: Iterable[str], ips: Iterable[str], common_name: str = "") -> tuple[bytes, bytes]:
         """A server's certificate and key, in PEM. Raises ``ValueError`` if an address is none."""
@@ -80,7 +92,7 @@ class CertificateAuthority:
         alternatives: Sequence[x509.GeneralName],
         lifetime: timedelta,
     ) -> tuple[bytes, bytes]:
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = new_key()
         attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in organizations]
         # A CN holds 64 characters at most; Kubernetes' user names may be longer, so the check is left out.
         attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, common_name, _validate=False))
@@ -97,7 +109,7 @@ class CertificateAuthority:
         if alternatives:
             builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
-        return certificate.public_bytes(serialization.Encoding.PEM), _key_pem(key)
+        return certificate.public_bytes(serialization.Encoding.PEM), key_to_pem(key)
 
     def _builder(
         self, subject: x509.Name, key: CertificatePublicKeyTypes, lifetime: timedelta
@@ -128,7 +140,19 @@ def _usage(*, ca: bool, key_encipherment: bool = False) -> x509.KeyUsage:
     )
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    """Raises ``ValueError``."""
+    key = serialization.load_pem_private_key(pem, None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError("the key is not of an elliptic curve")
+    return key
+
+
+def key_to_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

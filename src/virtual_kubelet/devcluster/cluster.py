@@ -6,10 +6,15 @@ import asyncio
 import base64
 import json
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 from virtual_kubelet.clock import Clock, SystemClock
 from virtual_kubelet.devcluster.api_server import ApiServer, apply_to_watch
@@ -18,10 +23,12 @@ from virtual_kubelet.devcluster.authorization import Authorizer
 from virtual_kubelet.devcluster.bootstrap import bootstrap
 from virtual_kubelet.devcluster.bootstrap_tokens import BootstrapTokens
 from virtual_kubelet.devcluster.certificate_controller import CertificateController
-from virtual_kubelet.devcluster.certificates import CertificateAuthority
+from virtual_kubelet.devcluster.certificates import CertificateAuthority, key_to_pem, load_key, new_key
 from virtual_kubelet.devcluster.cluster_state import ClusterState
 from virtual_kubelet.devcluster.controller import Controller
+from virtual_kubelet.devcluster.data_directory import QUOTA_BYTES, DataDirectory, NotStored, Saved, damaged
 from virtual_kubelet.devcluster.discovery import Discovery
+from virtual_kubelet.devcluster.durability import Durability
 from virtual_kubelet.devcluster.expiry import Expiry
 from virtual_kubelet.devcluster.faults import Fault, FaultKind, Faults
 from virtual_kubelet.devcluster.garbage_collector import GarbageCollector
@@ -38,11 +45,13 @@ from virtual_kubelet.devcluster.request_info import ResourceTable
 from virtual_kubelet.devcluster.reviews import Reviews
 from virtual_kubelet.devcluster.scheduler import Scheduler
 from virtual_kubelet.devcluster.service_account_controller import ServiceAccountController
+from virtual_kubelet.devcluster.statuses import StatusError
 from virtual_kubelet.devcluster.subresources import Subresources
 from virtual_kubelet.devcluster.taint_eviction import TaintEvictionController
 from virtual_kubelet.devcluster.tokens import ServiceAccountTokens
 from virtual_kubelet.devcluster.users import MASTERS, NODES
 from virtual_kubelet.devcluster.writing import Writer
+from virtual_kubelet.errors import ConfigurationError
 from virtual_kubelet.server.certificates import load_certificate, server_context
 from virtual_kubelet.server.connection import HttpServer, Request, Response, ServerLimits
 
@@ -54,8 +63,11 @@ LIMITS: Final = ServerLimits(max_connections=4096, idle_timeout=180.0, write_tim
 _NO_CHECK_TIME: Final = 0x200000
 
 
+T = TypeVar("T")
+
+
 class DevCluster:
-    """A Kubernetes API in this process: for first steps and for tests. In memory; gone when it stops.
+    """A Kubernetes API in this process: for first steps and for tests. In memory, unless it is given a ``data_dir``.
 
     ``async with DevCluster() as cluster`` starts and stops it; ``wait`` raises what broke it meanwhile. Not safe to use
     from other event loops or threads.
@@ -67,6 +79,8 @@ class DevCluster:
         host: str = "127.0.0.1",
         port: int = 0,
         names: Sequence[str] = (),
+        data_dir: Path | None = None,
+        data_quota_bytes: int = QUOTA_BYTES,
         scheduler: bool = True,
         history: int = 10_000,
         bookmark_interval: float = 60.0,
@@ -83,6 +97,8 @@ class DevCluster:
             host: address to listen on, which is also the one in ``url`` and in the certificate.
             port: 0 lets the system choose one.
             names: more names and addresses that the serving certificate is good for.
+            data_dir: a folder that keeps the state, the port and the keys for the next start; None: nothing is kept.
+            data_quota_bytes: what its database may grow to; then writes are answered 500.
             scheduler: whether pods without a node are bound to one.
             history: changes that each kind remembers; a watch from before them answers 410.
             bookmark_interval: seconds between bookmarks of watches that want them.
@@ -107,7 +123,12 @@ class DevCluster:
         self._startup_grace_period = node_startup_grace_period
         self._quarantine = pod_gc_quarantine
         self._history = history
+        self._directory = None if data_dir is None else DataDirectory(data_dir, quota_bytes=data_quota_bytes)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="dev cluster's disk")
+        self._saved = Saved({}, [])
+        self._durability: Durability | None = None
         self._authority = CertificateAuthority()
+        self._token_key = new_key()
         self._state: ClusterState | None = None
         self._server: HttpServer | None = None
         self._reader: Reader | None = None
@@ -120,9 +141,24 @@ class DevCluster:
     # Life
 
     async def start(self) -> None:
-        """Returns when it serves. Raises ``ConfigurationError`` if it cannot listen, ``RuntimeError`` the second time."""
+        """Returns when it serves.
+
+        Raises ``ConfigurationError`` if it cannot listen or use its folder, ``RuntimeError`` the second time.
+        """
         if self._server is not None:
             raise RuntimeError("this cluster has been started already")
+        try:
+            await self._start()
+        except BaseException:
+            if self._server is not None:
+                await self._server.aclose(grace=0)
+            await self._close_directory()
+            raise
+
+    async def _start(self) -> None:
+        if self._directory is not None:
+            self._saved = await self._on_disk(self._directory.open)
+            self._resume(self._saved.values)
         certificate, key = self._authority.serving(
             ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", *self._by_kind(False)],
             ["127.0.0.1", "::1", *self._by_kind(True)],
@@ -133,6 +169,8 @@ class DevCluster:
         self._server = HttpServer(self._handle, ssl_context=context, limits=self._limits)
         addresses = await self._server.start(self._host, self._port)
         self._port = addresses[0][1]
+        if self._directory is not None:
+            await self._keep_identity(self._directory)
         started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._runner = asyncio.create_task(self._run(started), name="dev cluster")
         await asyncio.wait({started, self._runner}, return_when=asyncio.FIRST_COMPLETED)
@@ -153,8 +191,47 @@ class DevCluster:
             runner, self._runner = self._runner, None
             runner.cancel()
             await asyncio.wait({runner})
+            try:
+                if self._durability is not None:
+                    await self._durability.finish()
+            finally:
+                await self._close_directory()
             if not runner.cancelled() and (error := runner.exception()) is not None:
                 raise error
+
+    # What is kept
+
+    async def _on_disk(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+    async def _close_directory(self) -> None:
+        if self._directory is not None:
+            await self._on_disk(self._directory.close)
+        self._executor.shutdown(wait=False)
+
+    def _resume(self, values: Mapping[str, bytes]) -> None:
+        """Be who an earlier run was: its kubeconfigs and tokens go on working."""
+        if not values:
+            return
+        try:
+            self._authority = CertificateAuthority.load(values["ca.crt"], values["ca.key"])
+            self._token_key = load_key(values["token.key"])
+            self._port = self._port or int(values["port"])
+        except (KeyError, ValueError, TypeError) as error:
+            assert self._directory is not None
+            raise damaged(self._directory.path, f"its keys cannot be read ({type(error).__name__})") from None
+
+    async def _keep_identity(self, directory: DataDirectory) -> None:
+        values = {
+            "ca.crt": self.ca_pem,
+            "ca.key": self.ca_key_pem,
+            "token.key": key_to_pem(self._token_key),
+            "port": str(self._port).encode(),
+        }
+        try:
+            await self._on_disk(partial(directory.write, (), values))
+        except NotStored as error:
+            raise ConfigurationError(f"cannot write to {directory.path}: {error}") from None
 
     async def wait(self) -> None:
         """Until it stops. Raises what broke it."""
@@ -190,6 +267,13 @@ class DevCluster:
         ]
         if self._with_scheduler:
             controllers.append(Scheduler(state))
+        if self._directory is not None:
+            self._durability = Durability(state, self._directory, self._executor)
+            try:
+                self._durability.load(self._saved)
+            except (ValueError, KeyError, TypeError, msgspec.DecodeError, StatusError) as error:
+                raise damaged(self._directory.path, f"its objects cannot be read ({type(error).__name__})") from None
+            self._saved = Saved({}, [])
         self._handler = self._assemble(state, pods, authorizer)
         self._state = state
         bootstrap(state, self._port)
@@ -197,12 +281,14 @@ class DevCluster:
             for controller in controllers:
                 group.create_task(controller.run())
             group.create_task(self._server.wait())
+            if self._durability is not None:
+                group.create_task(self._durability.run())
             # One round, so that the first client finds what controllers make at once.
             await asyncio.sleep(0)
             started.set_result(None)
 
     def _assemble(self, state: ClusterState, pods: PodIndex, authorizer: Authorizer) -> ApiServer:
-        tokens = ServiceAccountTokens(state)
+        tokens = ServiceAccountTokens(state, self._token_key)
         restriction = NodeRestriction(pods)
         self._reader = Reader(
             state, bookmark_interval=self._bookmark_interval, watch_buffer_bytes=self._watch_buffer_bytes
@@ -221,6 +307,7 @@ class DevCluster:
             proxy=self._proxy,
             metrics=MetricsApi(state, self._proxy),
             faults=self.faults,
+            durability=self._durability,
         )
 
     async def _handle(self, request: Request) -> Response:

@@ -31,7 +31,7 @@ from virtual_kubelet.devcluster.statuses import (
     not_found,
     qualified,
 )
-from virtual_kubelet.devcluster.storage import Collection, StoredObject
+from virtual_kubelet.devcluster.storage import Change, Collection, StoredObject
 from virtual_kubelet.objects.times import format_time, parse_time
 
 __all__ = ["GenericRegistry", "Preparation"]
@@ -168,6 +168,15 @@ class GenericRegistry:
         old, new = stored.decode(), stored.decode()
         mutate(new)
         return stored if new == old else self.objects.replace(stored, new)
+
+    def undo(self, change: Change) -> None:
+        """Take back the newest change: it could not be made durable."""
+        resource = self.resource
+        if change.after is not None:
+            resource.release(change.after.decode())
+        if change.before is not None:
+            resource.allocate(change.before.decode())
+        self.objects.undo(change)
 
     # Delete
 

@@ -125,11 +125,12 @@ class Reader:
             shown = shown._replace(kind="PartialObjectMetadata")
         options = ListOptions.parse(request.query, resource.selectable, watch=True)
         encoder = None if shown.kind == "" else self._encoder(registry, shown, request.query.get("includeObject"))
-        current = self._state.store.revision
+        # What is not durable yet, its watchers hear of when it is.
+        current = self._state.store.durable_revision
         replay = bool(options.revision) and not options.initial_events
         after = max(current, options.revision or 0) if not replay else options.revision or 0
         try:
-            changes = registry.objects.since(after) if replay else []
+            changes = registry.objects.since(after, current) if replay else []
         except Expired as error:
             status = expired(f"too old resource version: {after} ({error.oldest - 1})")
             return Response(200, JSON_HEADERS, error_line(status.to_object())), None
@@ -153,7 +154,7 @@ class Reader:
             for change in changes:
                 watcher.offer(change, {})
         elif options.initial_events is not False:
-            objects = [o for o in registry.objects.values(call.info.namespace) if watcher.matches(o)]
+            objects = [o for o in registry.objects.at(current, call.info.namespace) if watcher.matches(o)]
             end = self._bookmark(registry, encoder, end=True) if options.initial_events else None
             watcher.begin_with(self._initial(hub, objects, encoder, end))
         hub.add(watcher)
@@ -170,7 +171,7 @@ class Reader:
 
     def _bookmark(self, registry: GenericRegistry, encoder: EventEncoder | None, *, end: bool = False) -> bytes:
         """Where a watch has come to; ``end``: that all there was has been sent."""
-        metadata: dict[str, Any] = {"resourceVersion": str(self._state.store.revision)}
+        metadata: dict[str, Any] = {"resourceVersion": str(self._state.store.durable_revision)}
         if end:
             metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
         whole: dict[str, Any]

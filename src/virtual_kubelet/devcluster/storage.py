@@ -101,6 +101,7 @@ class Collection:
         self._changes: deque[Change] = deque()
         self._oldest = store.revision + 1
         self._listeners: list[Callable[[Change], None]] = []
+        self._followers: list[Callable[[Change], None]] = []
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -144,20 +145,54 @@ class Collection:
     def forget(self, listener: Callable[[Change], None]) -> None:
         self._listeners.remove(listener)
 
+    def follow(self, follower: Callable[[Change], None]) -> None:
+        """Call ``follower`` with every change once it is durable; without a disk that is at once."""
+        self._followers.append(follower)
+
+    def publish(self, change: Change) -> None:
+        """``change`` is durable now."""
+        for follower in self._followers:
+            follower(change)
+
+    def load(self, raw: bytes) -> StoredObject:
+        """Take an object as an earlier run has left it; listeners hear of it."""
+        obj = _decoder.decode(raw)
+        stored = StoredObject(obj, int(obj["metadata"]["resourceVersion"]), self._fields(obj))
+        self._objects[stored.key] = stored
+        insort(self._keys, stored.key)
+        self._tell(Change(stored.revision, None, stored, stored))
+        return stored
+
+    def undo(self, change: Change) -> None:
+        """Take back the newest change; listeners hear of the opposite."""
+        if self._changes and self._changes[-1] is change:  # unless it has been compacted away
+            self._changes.pop()
+        key = change.last.key
+        if change.before is None:
+            del self._objects[key]
+            del self._keys[bisect_left(self._keys, key)]
+        else:
+            self._objects[key] = change.before
+            if change.after is None:
+                insort(self._keys, key)
+        last = change.before or change.last
+        self._tell(Change(change.revision, change.after, change.before, last))
+
     @property
     def oldest(self) -> int:
         """The first revision whose changes are known."""
         return self._oldest
 
-    def since(self, revision: int) -> list[Change]:
-        """The changes after ``revision``. Raises ``Expired``."""
+    def since(self, revision: int, until: int | None = None) -> list[Change]:
+        """The changes after ``revision`` (up to and with ``until``). Raises ``Expired``."""
         if revision + 1 < self._oldest:
             raise Expired(self._oldest)
         found: list[Change] = []
         for change in reversed(self._changes):
             if change.revision <= revision:
                 break
-            found.append(change)
+            if until is None or change.revision <= until:
+                found.append(change)
         found.reverse()
         return found
 
@@ -191,6 +226,11 @@ class Collection:
         self._changes.append(change)
         if len(self._changes) > self._history:
             self._oldest = self._changes.popleft().revision + 1
+        self._tell(change)
+        if self._store.publishes:
+            self.publish(change)
+
+    def _tell(self, change: Change) -> None:
         for listener in self._listeners:
             listener(change)
 
@@ -201,11 +241,37 @@ class Store:
     def __init__(self, *, history: int = 10_000) -> None:
         """``history``: changes that each collection remembers."""
         self.revision = FIRST_REVISION
+        #: Whether a change is durable at once: there is no disk.
+        self.publishes = True
+        self._durable_revision = FIRST_REVISION
         self._history = history
+        self._collections: list[Collection] = []
+
+    @property
+    def durable_revision(self) -> int:
+        """The newest revision that clients may know of."""
+        return self.revision if self.publishes else self._durable_revision
+
+    @durable_revision.setter
+    def durable_revision(self, revision: int) -> None:
+        self._durable_revision = revision
+
+    def hold_back(self) -> None:
+        """From now on ``publish`` and ``durable_revision`` say what is durable."""
+        self.publishes = False
+        self._durable_revision = self.revision
+
+    def resume(self, revision: int) -> None:
+        """Go on after an earlier run's ``revision``, whose changes are not known."""
+        self.revision = max(self.revision, revision)
+        for collection in self._collections:
+            collection.compact()
 
     def next_revision(self) -> int:
         self.revision += 1
         return self.revision
 
     def collection(self, fields: Callable[[dict[str, Any]], Mapping[str, str]]) -> Collection:
-        return Collection(self, fields, self._history)
+        made = Collection(self, fields, self._history)
+        self._collections.append(made)
+        return made

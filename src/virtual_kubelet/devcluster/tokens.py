@@ -39,9 +39,10 @@ def _unb64(text: str) -> bytes:
 class ServiceAccountTokens:
     """Issues tokens and says whose they are; a token dies with its account and with the object it is bound to."""
 
-    def __init__(self, state: ClusterState) -> None:
+    def __init__(self, state: ClusterState, key: ec.EllipticCurvePrivateKey) -> None:
+        """``key``: signs; tokens of another one are no good."""
         self._state = state
-        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._key = key
         self._public = self._key.public_key()
         self._verified: dict[str, dict[str, Any]] = {}
 

@@ -190,7 +190,7 @@ class WatchHub:
         self._namespaced = namespaced
         #: By what is indexed: ("name", key), ("field", value), or None for those that may want anything.
         self._watchers: dict[tuple[str, Any] | None, dict[Watcher, None]] = {}
-        collection.listen(self._on_change)
+        collection.follow(self._on_change)
 
     def watchers(self) -> list[Watcher]:
         """Those that are open."""
