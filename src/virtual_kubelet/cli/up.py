@@ -109,6 +109,8 @@ def _up(arguments: argparse.Namespace) -> int:
     if arguments.kubeconfig_out:
         arguments.kubeconfig_out = Path(arguments.kubeconfig_out).absolute()
         _check_ours(arguments.kubeconfig_out)
+    if arguments.data_dir:
+        arguments.data_dir = Path(arguments.data_dir).absolute()
     try:
         return run_until_signal(_run(arguments, manifests))
     except Interrupted:
@@ -127,7 +129,7 @@ async def _run(arguments: argparse.Namespace, manifests: Sequence[Manifest]) -> 
     screen = Screen(sys.stderr if arguments.run else sys.stdout)
     port = arguments.port if arguments.listen.port is None else arguments.listen.port
     async with AsyncExitStack() as stack:
-        data_dir = Path(arguments.data_dir).absolute() if arguments.data_dir else None
+        data_dir: Path | None = arguments.data_dir
         if data_dir is not None:
             folder = data_dir
         else:
