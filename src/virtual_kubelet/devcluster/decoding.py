@@ -69,8 +69,8 @@ def decode_object(
 ) -> dict[str, Any]:
     """A regular object of ``kind``, without ``kind`` and ``apiVersion``, which may be left out of ``data``, too.
 
-    ``also``: other versions in which ``kind`` may be written. Names of unknown fields are added to ``unknown``. Raises
-    ``StatusError`` 400.
+    ``also``: other versions in which ``kind`` may be written; ``api_version`` empty: any will do. Names of unknown
+    fields are added to ``unknown``. Raises ``StatusError`` 400.
     """
     if media_type == protobuf.MEDIA_TYPE:
         value = _decode_protobuf(data, schemas, kind, api_version, also)
@@ -116,7 +116,7 @@ def _go_kind(value: Any) -> str:
 
 
 def _check_kind(given_kind: str, given_version: str, kind: str, api_version: str, also: Collection[str]) -> None:
-    if (given_kind or kind) != kind or (given_version not in ("", api_version) and given_version not in also):
+    if (given_kind or kind) != kind or (api_version and given_version not in ("", api_version, *also)):
         given = given_version or api_version
         if given_kind in _KINDS.get(given, ()):
             short = given.rpartition("/")[2]

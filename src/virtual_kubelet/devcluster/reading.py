@@ -75,7 +75,8 @@ class Reader:
             fields, labels = options.fields, options.labels
             objects = [o for o in objects if fields.matches(o.key, o.fields) and labels.matches(o.labels)]
         metadata: dict[str, Any] = {"resourceVersion": str(revision)}
-        limit = options.limit
+        # A list "at any revision" comes from the API server's cache, which does not page.
+        limit = 0 if options.revision == 0 and not options.match else options.limit
         if limit > 0 and len(objects) > limit:
             last = objects[limit - 1].key
             metadata["continue"] = Continue(revision, *last).encode()
@@ -207,5 +208,5 @@ def _too_large(revision: int, current: int) -> StatusError:
         "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
         "retryAfterSeconds": 1,
     }
-    message = f"Too large resource version: {revision}, current: {current}"
+    message = f"Timeout: Too large resource version: {revision}, current: {current}"
     return StatusError(504, "Timeout", message, details, [("Retry-After", "1")])

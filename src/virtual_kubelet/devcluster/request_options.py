@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
 
+from virtual_kubelet.devcluster.go_json import NotJson, decode_go_json
 from virtual_kubelet.devcluster.selectors import (
     FieldSelector,
     LabelSelector,
@@ -22,6 +22,8 @@ from virtual_kubelet.devcluster.statuses import (
     field_forbidden,
     field_invalid,
     invalid,
+    too_long,
+    unsupported_value,
 )
 from virtual_kubelet.server.connection import QueryParameters
 
@@ -30,6 +32,8 @@ __all__ = ["DeleteOptions", "ListOptions", "WriteOptions", "is_true"]
 _VALIDATION: Final = ("Ignore", "Warn", "Strict")
 #: Finalizers that the garbage collector takes away, by the policy that puts them there.
 _COLLECTOR: Final = {"Orphan": "orphan", "Foreground": "foregroundDeletion"}
+_TOKEN_VERSION: Final = "meta.k8s.io/v1"
+_LONGEST_MANAGER: Final = 128
 _MATCHES: Final = ("", "Exact", "NotOlderThan")
 
 
@@ -74,21 +78,32 @@ class Continue:
 
     def encode(self) -> str:
         start = f"{self.namespace}/{self.name}\0"
-        text = msgspec.json.encode({"v": "meta.k8s.io/v1", "rv": self.revision, "start": start})
+        text = msgspec.json.encode({"v": _TOKEN_VERSION, "rv": self.revision, "start": start})
         return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
 
     @classmethod
     def decode(cls, token: str) -> Continue:
         try:
-            text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-            content = msgspec.json.decode(text)
-            revision, start = content["rv"], content["start"]
-            namespace, _, name = start.rstrip("\0").rpartition("/")
-            if type(revision) is not int or revision <= 0 or not name:
-                raise ValueError("bad content")
-            return cls(revision, namespace, name)
-        except (ValueError, binascii.Error, msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
-            raise bad_request(f"continue key is not valid: {type(error).__name__}") from None
+            return cls._read(token)
+        except ValueError as error:
+            raise bad_request(f"invalid continue token: continue key is not valid: {error}") from None
+
+    @classmethod
+    def _read(cls, token: str) -> Continue:
+        try:
+            content = decode_go_json(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        except NotJson as problem:
+            raise ValueError(str(problem)) from None
+        if not isinstance(content, dict) or content.get("v") != _TOKEN_VERSION:
+            version = content.get("v", "") if isinstance(content, dict) else ""
+            raise ValueError(f'server does not recognize this encoded version "{version}"')
+        revision, start = content.get("rv"), content.get("start")
+        if type(revision) is not int or revision <= 0:
+            raise ValueError("incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
+        if not isinstance(start, str) or not start.rstrip("\0").rpartition("/")[2]:
+            raise ValueError("encoded start key empty (version meta.k8s.io/v1)")
+        namespace, _, name = start.rstrip("\0").rpartition("/")
+        return cls(revision, namespace, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,29 +183,22 @@ class WriteOptions:
     validation: str
 
     @classmethod
-    def parse(cls, query: QueryParameters) -> WriteOptions:
-        """Raises ``StatusError`` 422."""
+    def parse(cls, query: QueryParameters, kind: str) -> WriteOptions:
+        """``kind``: CreateOptions, UpdateOptions or PatchOptions. Raises ``StatusError`` 422."""
+        errors = _dry_run_problems(dry_run := query.get_all("dryRun"))
+        if len(query.get("fieldManager").encode()) > _LONGEST_MANAGER:
+            errors.append(too_long("fieldManager", _LONGEST_MANAGER))
         validation = query.get("fieldValidation") or "Warn"
         if validation not in _VALIDATION:
-            shown = ", ".join(f'"{v}"' for v in ("", *_VALIDATION))
-            error = FieldError(
-                "fieldValidation",
-                "FieldValueNotSupported",
-                f'Unsupported value: "{validation}": supported values: {shown}',
-            )
-            raise invalid("CreateOptions", "", [error], "meta.k8s.io")
-        return cls(_dry_run(query.get_all("dryRun")), validation)
+            errors.append(unsupported_value("fieldValidation", validation, ("", *_VALIDATION)))
+        if errors:
+            raise invalid(kind, "", errors, "meta.k8s.io")
+        return cls(any(dry_run), validation)
 
 
-def _dry_run(values: list[str]) -> bool:
+def _dry_run_problems(values: list[str]) -> list[FieldError]:
     given = [value for value in values if value]
-    for value in given:
-        if value != "All":
-            error = FieldError(
-                "dryRun", "FieldValueNotSupported", f'Unsupported value: "{value}": supported values: "All"'
-            )
-            raise invalid("DeleteOptions", "", [error], "meta.k8s.io")
-    return bool(given)
+    return [unsupported_value("dryRun", given, ("All",))] if any(value != "All" for value in given) else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,15 +222,15 @@ class DeleteOptions:
                 preconditions.get("uid"),
                 preconditions.get("resourceVersion"),
                 body.get("propagationPolicy"),
-                _dry_run(body.get("dryRun") or []),
+                any(dry_run := body.get("dryRun") or []),
             )
         else:
             grace = _number(query, "gracePeriodSeconds") if query.get("gracePeriodSeconds") else None
             policy = query.get("propagationPolicy") or None
             given = query.get("orphanDependents")
             orphan = is_true(given) if given else None
-            options = cls(grace, None, None, policy, _dry_run(query.get_all("dryRun")))
-        errors: list[FieldError] = []
+            options = cls(grace, None, None, policy, any(dry_run := query.get_all("dryRun")))
+        errors = _dry_run_problems(dry_run)
         if orphan is not None and options.propagation is not None:
             detail = "orphanDependents and deletionPropagation cannot be both set"
             errors.append(field_invalid("propagationPolicy", options.propagation, detail))

@@ -208,9 +208,12 @@ def parse_field_selector(text: str, supported: Collection[str]) -> FieldSelector
         if match is None:
             raise bad_request(f"invalid selector: '{text}'; can't understand '{part}'")
         field, operator, value = match.groups()
-        if field not in supported and field not in ("metadata.name", "metadata.namespace"):
-            raise _unsupported(field, supported)
         terms.append(FieldTerm(field, _unescape(value), operator != "!="))
+    # What says nothing selects everything.
+    terms = [term for term in terms if term.field or term.value]
+    for term in terms:
+        if term.field not in supported and term.field not in ("metadata.name", "metadata.namespace"):
+            raise _unsupported(term.field, supported)
     return FieldSelector(terms)
 
 
@@ -246,7 +249,7 @@ def _unescape(value: str) -> str:
         elif character == "\\":
             escaped = True
         elif character in ",=":
-            raise bad_request(f"invalid field selector: unescaped character in value: {character}")
+            raise bad_request(f"invalid field selector: unescaped character in value: {ord(character)}")
         else:
             result += character
     if escaped:

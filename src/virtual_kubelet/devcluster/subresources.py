@@ -248,7 +248,7 @@ class Subresources:
     async def _body(
         self, call: Call, kind: str, api_version: str, *, also: Collection[str] = ()
     ) -> tuple[dict[str, Any], WriteOptions]:
-        options = WriteOptions.parse(call.request.query)
+        options = WriteOptions.parse(call.request.query, "CreateOptions")
         media_type = check_media_type(call.request.headers.get("content-type"))
         unknown: list[str] = []
         data = await call.request.body()
@@ -260,6 +260,6 @@ class Subresources:
 
         report_unknown(unknown, options.validation, call.warnings, refuse)
         name = content.get("metadata", {}).get("name", "")
-        if name and name != call.info.name and kind != "TokenRequest":
+        if name != call.info.name and kind != "TokenRequest":
             raise bad_request(f"name in URL does not match name in {kind} object")
         return content, options

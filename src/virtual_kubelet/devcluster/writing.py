@@ -53,7 +53,7 @@ class Writer:
     async def create(self, call: Call) -> Response:
         """Raises 400, 403, 404, 409, 415, 422."""
         registry, resource = self._state.registry(call.info.resource), call.info.resource
-        options = WriteOptions.parse(call.request.query)
+        options = WriteOptions.parse(call.request.query, "CreateOptions")
         media_type = check_media_type(call.request.headers.get("content-type"))
         body = await call.request.body()
         unknown: list[str] = []
@@ -123,7 +123,7 @@ class Writer:
     async def update(self, call: Call, prepare: Preparation) -> Response:
         """PUT of the object or of a subresource; ``prepare`` says which part counts. Raises 400, 404, 409, 415, 422."""
         registry, resource = self._state.registry(call.info.resource), call.info.resource
-        options = WriteOptions.parse(call.request.query)
+        options = WriteOptions.parse(call.request.query, "UpdateOptions")
         media_type = check_media_type(call.request.headers.get("content-type"))
         body = await call.request.body()
         unknown: list[str] = []
@@ -147,7 +147,7 @@ class Writer:
     async def patch(self, call: Call, prepare: Preparation) -> Response:
         """Raises 400, 404, 409, 415, 422."""
         registry, resource = self._state.registry(call.info.resource), call.info.resource
-        options = WriteOptions.parse(call.request.query)
+        options = WriteOptions.parse(call.request.query, "PatchOptions")
         body = await call.request.body()
         stored = registry.get(call.info.namespace, call.info.name)
         current = {"kind": resource.kind, "apiVersion": resource.api_version, **stored.decode()}
@@ -243,8 +243,7 @@ class Writer:
             return DeleteOptions.parse(None, call.request.query)
         media_type = check_media_type(call.request.headers.get("content-type"))
         # It is registered in every version: client-go writes that of what it deletes.
-        also = {r.api_version for r in self._state.resources.values()}
-        content = decode_object(body, self._state.schemas, "DeleteOptions", "v1", [], media_type, also=also)
+        content = decode_object(body, self._state.schemas, "DeleteOptions", "", [], media_type)
         return DeleteOptions.parse(content, call.request.query)
 
     # Answers

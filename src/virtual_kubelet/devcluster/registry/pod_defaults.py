@@ -8,7 +8,7 @@ from typing import Any, Final
 from virtual_kubelet.devcluster.statuses import StatusError, forbidden
 from virtual_kubelet.objects.quantity import Quantity
 
-__all__ = ["all_containers", "default_container", "default_pod", "quality_of_service"]
+__all__ = ["add_default_tolerations", "all_containers", "default_container", "default_pod", "quality_of_service"]
 
 _FILE_MODE: Final = 0o644
 _TAINTS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
@@ -53,6 +53,11 @@ def admit_pod(obj: dict[str, Any]) -> None:
         raise _refused(obj, f'pod rejected: RuntimeClass "{spec["runtimeClassName"]}" not found')
     if spec.get("overhead"):
         raise _refused(obj, "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
+    add_default_tolerations(spec)
+
+
+def add_default_tolerations(spec: dict[str, Any]) -> None:
+    """Pods stay some minutes on a node that has gone silent; an update that takes these away gets them again."""
     tolerations = spec.get("tolerations") or []
     for taint in _TAINTS:
         if not any(

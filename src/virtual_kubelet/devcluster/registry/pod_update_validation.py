@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from typing import Any, Final
 
 from virtual_kubelet.devcluster.names import dns_subdomain_problems, qualified_name_problems
 from virtual_kubelet.devcluster.registry.pod_validation import address_errors, validate_pod
-from virtual_kubelet.devcluster.statuses import FieldError, duplicate, field_forbidden, field_invalid
+from virtual_kubelet.devcluster.statuses import FieldError, duplicate, field_forbidden, field_invalid, required
 
 __all__ = ["validate_pod_status", "validate_pod_update"]
 
@@ -27,6 +28,7 @@ def validate_pod_update(new: dict[str, Any], old: dict[str, Any]) -> list[FieldE
     for field in ("containers", "initContainers"):
         if len(new.get(field) or ()) != len(old.get(field) or ()):
             return [*errors, field_forbidden(f"spec.{field}", "pod updates may not add or remove containers")]
+        errors += _images(new.get(field) or (), f"spec.{field}")
     deadline = _deadline(new.get("activeDeadlineSeconds"), old.get("activeDeadlineSeconds"))
     errors += deadline
     if deadline and "activeDeadlineSeconds" in new:
@@ -39,6 +41,19 @@ def validate_pod_update(new: dict[str, Any], old: dict[str, Any]) -> list[FieldE
     if not _same_but_mutable(new, old):
         # The real server adds a diff of its internal objects; values of env would be in it.
         errors.append(field_forbidden("spec", _UPDATE))
+    return errors
+
+
+def _images(containers: Sequence[dict[str, Any]], where: str) -> list[FieldError]:
+    """What is wrong with them is said of an update once more."""
+    errors: list[FieldError] = []
+    for index, container in enumerate(containers):
+        image = container.get("image", "")
+        if not image:
+            errors.append(required(f"{where}[{index}].image"))
+        elif image != image.strip():
+            detail = "must not have leading or trailing whitespace"
+            errors.append(field_invalid(f"{where}[{index}].image", image, detail))
     return errors
 
 

@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from virtual_kubelet.devcluster.registry.pod_defaults import admit_pod, default_pod, quality_of_service
+from virtual_kubelet.devcluster.registry.pod_defaults import (
+    add_default_tolerations,
+    admit_pod,
+    default_pod,
+    quality_of_service,
+)
 from virtual_kubelet.devcluster.registry.pod_printing import pod_cells
 from virtual_kubelet.devcluster.registry.pod_update_validation import validate_pod_status, validate_pod_update
 from virtual_kubelet.devcluster.registry.pod_validation import validate_pod
@@ -113,6 +118,7 @@ class Pods(Resource):
         for field in ("priority", "preemptionPolicy"):
             if field in old["spec"]:
                 new["spec"].setdefault(field, old["spec"][field])
+        add_default_tolerations(new["spec"])
         _count_generation(new, old)
 
     def validate_update(self, new: dict[str, Any], old: dict[str, Any]) -> list[FieldError]:
