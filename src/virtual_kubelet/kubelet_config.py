@@ -22,7 +22,7 @@ from virtual_kubelet.server.container_logs import LogLimits
 from virtual_kubelet.server.limits import ServerLimits
 from virtual_kubelet.telemetry.metrics import Metrics
 
-__all__ = ["KubeletConfig", "OnShutdown"]
+__all__ = ["AuthorizationMode", "KubeletConfig", "OnShutdown"]
 
 _NODE_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
@@ -34,6 +34,13 @@ class OnShutdown(enum.Enum):
     CORDON = "cordon"
     DRAIN = "drain"
     DELETE_NODE = "delete-node"
+
+
+class AuthorizationMode(enum.Enum):
+    """Who says what an authenticated caller of the HTTPS API may do; the kubelet's words."""
+
+    WEBHOOK = "Webhook"
+    ALWAYS_ALLOW = "AlwaysAllow"
 
 
 @dataclass(kw_only=True)
@@ -63,6 +70,8 @@ class KubeletConfig:
         client_ca: whose client certificates it accepts; by default the cluster's CA.
         token_reviews: accept bearer tokens, by asking the API server.
         token_review_cache, access_allowed_cache, access_denied_cache: how long the API server's answers are good.
+        authorization_mode: ``WEBHOOK`` asks the API server what a caller may do. ``ALWAYS_ALLOW`` lets everybody whom the
+            cluster knows do everything, each service account too; a warning says so at start.
         server_limits, log_limits: what callers of the HTTPS API may use of it.
         pod_sync_workers: pods that may be with the provider at once.
         startup_timeout: raise ``StartupTimeoutError`` unless Ready by then, and try an API server that cannot be reached
@@ -102,6 +111,7 @@ class KubeletConfig:
     token_review_cache: float = 120.0
     access_allowed_cache: float = 300.0
     access_denied_cache: float = 30.0
+    authorization_mode: AuthorizationMode = AuthorizationMode.WEBHOOK
     server_limits: ServerLimits = field(default_factory=ServerLimits)
     log_limits: LogLimits = field(default_factory=LogLimits)
     pod_sync_workers: int = 10

@@ -30,7 +30,7 @@ def configz(config: KubeletConfig, port: int) -> dict[str, Any]:
             "anonymous": {"enabled": False},
         },
         "authorization": {
-            "mode": "Webhook",
+            "mode": config.authorization_mode.value,
             "webhook": {
                 "cacheAuthorizedTTL": format_duration(config.access_allowed_cache),
                 "cacheUnauthorizedTTL": format_duration(config.access_denied_cache),

@@ -18,7 +18,7 @@ from virtual_kubelet.kube.certificate_rotation import CertificateRotation
 from virtual_kubelet.kube.client import ApiClient
 from virtual_kubelet.kube.events import EventRecorder
 from virtual_kubelet.kube.references import ReferenceCache
-from virtual_kubelet.kubelet_config import KubeletConfig
+from virtual_kubelet.kubelet_config import AuthorizationMode, KubeletConfig
 from virtual_kubelet.kubelet_configz import configz
 from virtual_kubelet.node.node_controller import NodeController
 from virtual_kubelet.node.node_template import default_node, system_information
@@ -35,7 +35,7 @@ from virtual_kubelet.server.authentication import (
     FirstOf,
     TokenAuthenticator,
 )
-from virtual_kubelet.server.authorization import AccessReviewAuthorizer
+from virtual_kubelet.server.authorization import AccessReviewAuthorizer, AlwaysAllowAuthorizer, Authorizer
 from virtual_kubelet.server.connection import open_listeners
 from virtual_kubelet.server.kubelet_api import KubeletServer
 from virtual_kubelet.server.serving_tls import ServingTls
@@ -45,6 +45,8 @@ from virtual_kubelet.telemetry.tracing import tracer
 from virtual_kubelet.version import VERSION
 
 __all__ = ["HTTPS_SERVER", "POD_CONTROLLER", "KubeletParts", "make_parts"]
+
+log = get_logger(__name__)
 
 #: Readiness gates: the parts without which a node is not Ready.
 POD_CONTROLLER: Final = "pod controller"
@@ -275,18 +277,28 @@ def _https_server(
         provider,
         pods,
         authenticator=FirstOf(*callers),
-        authorizer=AccessReviewAuthorizer(
-            client,
-            allow_seconds=config.access_allowed_cache,
-            deny_seconds=config.access_denied_cache,
-            clock=config.clock,
-        ),
+        authorizer=_authorizer(config, client),
         ssl_context=tls.context,
         metrics=config.metrics,
         limits=config.server_limits,
         log_limits=config.log_limits,
         newest_status=newest_status,
         configuration=configz(config, port),
+        clock=config.clock,
+    )
+
+
+def _authorizer(config: KubeletConfig, client: ApiClient) -> Authorizer:
+    if config.authorization_mode is AuthorizationMode.ALWAYS_ALLOW:
+        log.warning(
+            "authorization mode AlwaysAllow: whoever has credentials of the cluster, each service account too, may read "
+            "the logs of all pods of this node and run commands in them"
+        )
+        return AlwaysAllowAuthorizer()
+    return AccessReviewAuthorizer(
+        client,
+        allow_seconds=config.access_allowed_cache,
+        deny_seconds=config.access_denied_cache,
         clock=config.clock,
     )
 

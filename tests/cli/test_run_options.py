@@ -12,6 +12,7 @@ from virtual_kubelet.cli import _parse, build_parser
 from virtual_kubelet.cli.run import kubelet_config, provider_factory
 from virtual_kubelet.errors import ConfigurationError, KubeconfigError
 from virtual_kubelet.kubelet import KubeletConfig, OnShutdown
+from virtual_kubelet.kubelet_config import AuthorizationMode
 
 MODULE = '''
 class Mine:
@@ -67,6 +68,7 @@ def test_defaults_are_those_of_the_go_command_line(kubeconfig: Path) -> None:
         ("virtual-kubelet.io/provider", "Plain", "NoSchedule")
     ]
     assert list(found.on_shutdown) == [OnShutdown.KEEP]
+    assert found.authorization_mode is AuthorizationMode.WEBHOOK
 
 
 def test_options_reach_the_configuration(kubeconfig: Path, tmp_path: Path) -> None:
@@ -76,6 +78,7 @@ def test_options_reach_the_configuration(kubeconfig: Path, tmp_path: Path) -> No
         *("--node-labels", "a=b", "--listen", "127.0.0.1:5", "--provider-config", "p.json"),
         *("--tls-cert-file", "c", "--tls-private-key-file", "k", "--client-ca-file", "ca"),
         *("--authentication-token-webhook=false", "--authentication-token-webhook-cache-ttl", "1s"),
+        *("--authorization-mode", "AlwaysAllow"),
         *("--authorization-webhook-cache-authorized-ttl", "2s", "--authorization-webhook-cache-unauthorized-ttl", "0"),
         *("--kube-api-qps", "5", "--kube-api-burst", "10", "--pod-sync-workers", "3", "--startup-timeout", "1m"),
         *("--lease-duration", "50s", "--node-status-update-interval", "2m", "--ping-interval", "3s"),
@@ -88,6 +91,7 @@ def test_options_reach_the_configuration(kubeconfig: Path, tmp_path: Path) -> No
     assert (found.listen_host, found.listen_port) == ("127.0.0.1", 5)
     assert (found.tls_certificate, found.tls_private_key, found.client_ca) == ("c", "k", "ca")
     assert (found.token_reviews, found.token_review_cache) == (False, 1)
+    assert found.authorization_mode is AuthorizationMode.ALWAYS_ALLOW
     assert (found.access_allowed_cache, found.access_denied_cache) == (2, 0)
     assert (found.kube_api_qps, found.kube_api_burst, found.pod_sync_workers) == (5, 10, 3)
     assert (found.startup_timeout, found.lease_duration, found.status_update_interval) == (60, 50, 120)

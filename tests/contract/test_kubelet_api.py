@@ -25,17 +25,22 @@ WriteKubeconfig = Callable[[str], Path]
 
 
 @pytest.fixture
-async def node(
-    api_server: ApiServer, node_name: str, kubeconfig_file: WriteKubeconfig, tmp_path: Path
-) -> AsyncIterator[NodeProcess]:
-    """A mock node with a certificate of the cluster's CA, started with the node's own credentials."""
+def serving(api_server: ApiServer, tmp_path: Path) -> list[str]:
+    """Options of a mock node with a certificate of the cluster's CA."""
     certificate, key = api_server.serving_certificate("127.0.0.1")
     (tmp_path / "tls.crt").write_bytes(certificate)
     (tmp_path / "tls.key").write_bytes(key)
-    path = kubeconfig_file(api_server.node_kubeconfig(node_name))
     options = ["--provider", "mock", "--listen", "127.0.0.1:0", "--node-ip", "127.0.0.1"]
-    options += ["--tls-cert-file", str(tmp_path / "tls.crt"), "--tls-private-key-file", str(tmp_path / "tls.key")]
-    async with running_node(path, node_name, *options) as process:
+    return [*options, "--tls-cert-file", str(tmp_path / "tls.crt"), "--tls-private-key-file", str(tmp_path / "tls.key")]
+
+
+@pytest.fixture
+async def node(
+    api_server: ApiServer, node_name: str, kubeconfig_file: WriteKubeconfig, serving: list[str]
+) -> AsyncIterator[NodeProcess]:
+    """A mock node, started with the node's own credentials."""
+    path = kubeconfig_file(api_server.node_kubeconfig(node_name))
+    async with running_node(path, node_name, *serving) as process:
         yield process
 
 
@@ -177,6 +182,27 @@ async def test_an_administrators_certificate_opens_all(
     assert (await administrator(f"/containerLogs/{namespace}/p/main"))[0] == 200
     status, text = await administrator(f"/containerLogs/{namespace}/p/other")
     assert (status, text) == (404, 'container "other" not found in pod "p"')
+
+
+async def test_with_always_allow_whoever_the_cluster_knows_may_all_and_a_warning_says_so(
+    api_server: ApiServer,
+    admin: ApiClient,
+    node_name: str,
+    namespace: str,
+    kubeconfig_file: WriteKubeconfig,
+    serving: list[str],
+    tmp_path: Path,
+) -> None:
+    request = TokenRequest(spec=TokenRequestSpec(audiences=[]))
+    answer = await admin.create(TOKEN_REQUESTS, request, namespace, name="default", subresource="token")
+    assert answer.status is not None
+    path = kubeconfig_file(api_server.node_kubeconfig(node_name))
+    async with running_node(path, node_name, *serving, "--authorization-mode=AlwaysAllow") as node:
+        known = Caller(node.url, trusting(api_server.ca_certificate, None, tmp_path), answer.status.token)
+        unknown = Caller(node.url, known.context, "nonsense")
+        assert (await known("/pods"))[0] == 200
+        assert await unknown("/pods") == (401, "Unauthorized")
+        assert any("AlwaysAllow" in line and "WARN" in line for line in node.errors)
 
 
 async def test_statistics_and_configuration_are_shown(

@@ -223,6 +223,14 @@ def _kubelet_server(parser: Parser) -> None:
         metavar="BOOL",
         help="ask the API server about bearer tokens (default true)",
     )
+    group.add_argument(
+        "--authorization-mode",
+        type=types.one_of("authorization mode", "Webhook", "AlwaysAllow"),
+        default="Webhook",
+        metavar="MODE",
+        help="Webhook: ask the API server what callers may do (default). AlwaysAllow: everybody with credentials of the "
+        "cluster may do everything; a warning says so",
+    )
     for name, seconds, text in (
         ("--authentication-token-webhook-cache-ttl", 120.0, "how long an answer about a token is good (default 2m)"),
         (
@@ -305,6 +313,7 @@ def kubelet_config(arguments: argparse.Namespace, client_config: ClientConfig | 
     """
     from virtual_kubelet.kube.kubeconfig import find_config
     from virtual_kubelet.kubelet import KubeletConfig, OnShutdown
+    from virtual_kubelet.kubelet_config import AuthorizationMode
     from virtual_kubelet.objects.core_v1 import Taint
     from virtual_kubelet.provider_binding import provider_label
 
@@ -335,6 +344,7 @@ def kubelet_config(arguments: argparse.Namespace, client_config: ClientConfig | 
         rotate_server_certificates=arguments.rotate_server_certificates,
         self_signed_fallback=arguments.self_signed_fallback,
         client_ca=arguments.client_ca_file,
+        authorization_mode=AuthorizationMode(arguments.authorization_mode),
         token_reviews=arguments.authentication_token_webhook,
         token_review_cache=arguments.authentication_token_webhook_cache_ttl,
         access_allowed_cache=arguments.authorization_webhook_cache_authorized_ttl,
