@@ -42,7 +42,7 @@ class ApiStandIn:
     client_authority: trustme.CA | None = None
     port: int = 0
 
-    async def start(self) -> None:
+    async def start(self, port: int = 0) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.authority.issue_cert(*self.names).configure_cert(context)
         if self.client_authority is not None:
@@ -52,7 +52,7 @@ class ApiStandIn:
         application.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context)
+        site = web.TCPSite(self._runner, "127.0.0.1", port, ssl_context=context, reuse_address=True)
         await site.start()
         self.port = self._runner.addresses[0][1]
 

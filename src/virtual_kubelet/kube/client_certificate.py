@@ -73,19 +73,28 @@ class ClientCertificate:
         if (certificate, key) == self._pair:
             return
         expires = _end_of(certificate, self.whose)
+        self._load(self._context, certificate, key)
+        self._pair = (certificate, key)
+        self.expires = expires
+        self.changes += 1
+
+    def move_to(self, context: ssl.SSLContext) -> None:
+        """Show it in the connections of ``context`` from now on. Blocks."""
+        if self._pair is not None:
+            self._load(context, *self._pair)
+        self._context = context
+
+    def _load(self, context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
         # ssl takes files only; the file is private and gone at once.
         with tempfile.NamedTemporaryFile(prefix="virtual-kubelet-") as file:
             file.write(certificate.rstrip() + b"\n" + key)
             file.flush()
             try:
-                self._context.load_cert_chain(file.name, password=lambda: b"")
+                context.load_cert_chain(file.name, password=lambda: b"")
             except (ssl.SSLError, ValueError):
                 raise KubeconfigError(
                     f"the client certificate and key of {self.whose} do not work: are both PEM, and of one pair?"
                 ) from None
-        self._pair = (certificate, key)
-        self.expires = expires
-        self.changes += 1
 
     @property
     def problem(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass, field
 
+from virtual_kubelet.kube.authority import Authority, AuthorityFile
 from virtual_kubelet.kube.client_certificate import ClientCertificate
 from virtual_kubelet.kube.credentials import Credentials
 
@@ -22,6 +23,7 @@ class ClientConfig:
         client_certificate: what ``ssl_context`` shows, if it is read again or comes from an exec plugin, or if it is to be
             said when it has expired.
         certificate_authority: PEM of the cluster's CA, if the configuration names one.
+        authority_file: where that is read again, if it is a file.
         tls_server_name: name to expect in the server's certificate instead of the URL's host.
         proxy: URL of an HTTP proxy.
         namespace: the context's default namespace.
@@ -33,7 +35,15 @@ class ClientConfig:
     credentials: Credentials
     client_certificate: ClientCertificate | None = field(default=None, repr=False, kw_only=True)
     certificate_authority: bytes | None = field(default=None, repr=False)
+    authority_file: AuthorityFile | None = field(default=None, repr=False, kw_only=True)
     tls_server_name: str | None = None
     proxy: str | None = field(default=None, repr=False)  # its URL may hold a password
     namespace: str = "default"
     source: str = ""
+
+    def trust(self, authority: Authority) -> None:
+        """Trust this CA from now on, in the place of the last one. Blocks."""
+        if self.client_certificate is not None:
+            self.client_certificate.move_to(authority.context)
+        self.ssl_context = authority.context
+        self.certificate_authority = authority.pem

@@ -2,7 +2,7 @@
 
 The rules are client-go's (tools/clientcmd): files of ``KUBECONFIG`` are merged, the first to set a value wins, relative
 paths are relative to the file that names them. Everything is read here, before anything else runs; only what rotates is
-asked again later: token files, files of a client certificate and its key, exec plugins.
+asked again later: token files, files of the CA and of a client certificate and its key, exec plugins.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from virtual_kubelet.errors import KubeconfigError
+from virtual_kubelet.kube.authority import AuthorityFile, trusting
 from virtual_kubelet.kube.client_certificate import RENEWAL_HINT, CertificateFiles, ClientCertificate
 from virtual_kubelet.kube.config import ClientConfig
 from virtual_kubelet.kube.credentials import Anonymous, BasicAuth, Credentials, StaticToken, TokenFile
@@ -66,9 +67,10 @@ def in_cluster_config(*, directory: Path = _SERVICE_ACCOUNT) -> ClientConfig:
     namespace = directory / "namespace"
     return ClientConfig(
         server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
-        ssl_context=_tls(ca, insecure=False, source=str(directory)),
+        ssl_context=trusting(ca, source=str(directory)),
         credentials=TokenFile(token),
         certificate_authority=ca,
+        authority_file=None if ca is None else AuthorityFile(authority, ca, source=str(directory)),
         proxy=proxy_for(None, "https", host),
         namespace=_read(namespace, "the namespace").decode().strip() if namespace.exists() else "default",
         source="the pod's service account",
@@ -191,9 +193,12 @@ class _Kubeconfig:
             raise KubeconfigError(
                 f"user {user_name!r} of {self.source} has only one of client-certificate and client-key"
             )
-        tls = shown = None
+        tls = shown = renewed = None
         if parts.scheme == "https":
-            tls = _tls(ca, insecure=insecure, source=self.source)
+            if ca is not None and not cluster.get("certificate-authority-data"):
+                path = cluster_folder / str(cluster["certificate-authority"])
+                renewed = AuthorityFile(path, ca, source=self.source)
+            tls = trusting(ca, insecure=insecure, source=self.source)
             shown = self.client_certificate(tls, user, f"user {user_name!r} of {self.source}", user_folder)
             if certificate is not None and key is not None:
                 shown.show(certificate, key)
@@ -205,6 +210,7 @@ class _Kubeconfig:
             credentials=self.credentials(user, user_name, user_folder, cluster, ca, shown),
             client_certificate=shown,
             certificate_authority=ca,
+            authority_file=renewed,
             tls_server_name=str(server_name) if server_name else None,
             proxy=proxy_for(cluster.get("proxy-url"), parts.scheme, parts.hostname),
             namespace=str(chosen.get("namespace") or "default"),
@@ -274,18 +280,3 @@ def _read(path: Path, what: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise KubeconfigError(f"cannot read {what} from {path}: {error.strerror}") from None
-
-
-def _tls(ca: bytes | None, *, insecure: bool, source: str) -> ssl.SSLContext:
-    if ca is not None and not ca.strip():  # nothing would be taken for "the system's authorities"
-        raise KubeconfigError(f"the certificate-authority of {source} is empty")
-    try:
-        context = ssl.create_default_context(cadata=None if ca is None else ca.decode())
-    except (ssl.SSLError, UnicodeDecodeError, ValueError):
-        raise KubeconfigError(f"the certificate-authority of {source} is not a PEM certificate") from None
-    # Python 3.13 refuses CAs that Go accepts, such as those without keyUsage.
-    context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
-    if insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

@@ -26,7 +26,7 @@ from virtual_kubelet.errors import (
 )
 from virtual_kubelet.objects.meta_v1 import Status
 
-__all__ = ["error_from", "error_from_status", "explain", "refused_in_tls"]
+__all__ = ["error_from", "error_from_status", "explain", "is_distrust", "refused_in_tls"]
 
 _BY_CODE: dict[int, type[ApiError]] = {
     400: BadRequestError,
@@ -87,12 +87,21 @@ def explain(error: BaseException) -> str:
     return proxied + _reason(error)
 
 
+def is_distrust(error: BaseException) -> bool:
+    """Whether it is us who do not accept the server's certificate."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return True
+    return isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ssl.SSLCertVerificationError)
+
+
 def refused_in_tls(error: BaseException) -> bool:
     """Whether this may be a server that does not accept our certificate: an alert, or a connection that just ends."""
+    if is_distrust(error):
+        return False
     if isinstance(error, aiohttp.ClientConnectorError):
         error = error.os_error
-    if isinstance(error, (ssl.SSLCertVerificationError, ConnectionRefusedError)):
-        return False  # that is us, who do not accept the server's; and nobody who has seen ours
+    if isinstance(error, ConnectionRefusedError):
+        return False  # nobody has seen ours
     return isinstance(error, (ssl.SSLError, ConnectionError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError))
 
 

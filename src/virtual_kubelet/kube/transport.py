@@ -15,7 +15,7 @@ from virtual_kubelet.errors import ApiConnectionError, ApiError, ApiTimeoutError
 from virtual_kubelet.kube.budget import RequestBudget
 from virtual_kubelet.kube.client_certificate import RENEWAL_HINT
 from virtual_kubelet.kube.config import ClientConfig
-from virtual_kubelet.kube.responses import error_from, explain, refused_in_tls
+from virtual_kubelet.kube.responses import error_from, explain, is_distrust, refused_in_tls
 from virtual_kubelet.telemetry.metrics import Metrics
 from virtual_kubelet.telemetry.tracing import span
 
@@ -83,6 +83,7 @@ class Transport:
         self._for_requests: _Connections | None = None
         self._for_streams: _Connections | None = None
         self._certificate_changes = 0
+        self._ssl_context = config.ssl_context
         self._retired: list[_Connections] = []
         self._counters: dict[tuple[str, str, str], Any] = {}
         self._timers: dict[tuple[str, str], Any] = {}
@@ -173,7 +174,7 @@ class Transport:
         limit = self._timeouts.get(seconds)
         if limit is None:
             limit = self._timeouts[seconds] = aiohttp.ClientTimeout(total=seconds)
-        await self._check_certificate()
+        await self._check_tls()
         if self._for_requests is None:
             self._for_requests = _Connections(self._new_session(self._connections))
         started = time.perf_counter()
@@ -199,7 +200,7 @@ class Transport:
         url = URL(self._base + path, encoded=True)
         for last_try in (False, True):
             authorization = await self.config.credentials.authorization()
-            await self._check_certificate()
+            await self._check_tls()
             if self._for_streams is None:
                 self._for_streams = _Connections(self._new_session(0))
             async with self._for_streams as session:
@@ -260,16 +261,20 @@ class Transport:
         session._retry_connection = False
         return session
 
-    async def _check_certificate(self) -> None:
-        """A client certificate is shown when a connection begins: a new one needs new connections."""
-        certificate = self.config.client_certificate
-        if certificate is None:
-            return
-        if certificate.due:
+    async def _check_tls(self) -> None:
+        """Certificates are shown and checked when a connection begins: new ones, of either side, need new connections."""
+        config = self.config
+        if config.authority_file is not None and config.authority_file.due:
+            authority = await config.authority_file.refresh()
+            if authority is not None:
+                await asyncio.to_thread(config.trust, authority)
+        certificate = config.client_certificate
+        if certificate is not None and certificate.due:
             await certificate.refresh()
-        if certificate.changes == self._certificate_changes:
+        changes = 0 if certificate is None else certificate.changes
+        if changes == self._certificate_changes and config.ssl_context is self._ssl_context:
             return
-        self._certificate_changes = certificate.changes
+        self._certificate_changes, self._ssl_context = changes, config.ssl_context
         # What is under way may end on its old connection.
         old = [pool for pool in (self._for_requests, self._for_streams) if pool is not None]
         self._for_requests = self._for_streams = None
@@ -294,6 +299,8 @@ class Transport:
     def _broken(self, error: BaseException) -> ApiConnectionError:
         if isinstance(error, TimeoutError):
             return ApiTimeoutError(f"the API server at {self._base} did not answer in time")
+        if self.config.authority_file is not None and is_distrust(error):
+            self.config.authority_file.reject()
         what = f"cannot talk to the API server at {self._base}: {explain(error)}"
         # A server that refuses it in TLS says so with an alert, which the end of the connection may overtake.
         why = self._expired() if refused_in_tls(error) else ""
