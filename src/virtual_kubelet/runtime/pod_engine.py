@@ -11,6 +11,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Final
 
 from virtual_kubelet.clock import Clock
@@ -80,6 +81,7 @@ class PodEngine:
         runtime.notify_exits(self._exited)
 
     async def __aenter__(self) -> PodEngine:
+        self._context = copy_context()
         self._tasks = asyncio.TaskGroup()
         await self._tasks.__aenter__()
         try:
@@ -175,7 +177,8 @@ class PodEngine:
 
     def _start(self, key: PodKey, held: EnginePod) -> None:
         assert self._tasks is not None
-        held.task = self._tasks.create_task(self._run(key, held), name=f"pod {key}")
+        # In the engine's own context: a pod outlives the call, and the span, that brings it.
+        held.task = self._tasks.create_task(self._run(key, held), name=f"pod {key}", context=self._context.copy())
 
     async def _run(self, key: PodKey, held: EnginePod) -> None:
         with bind(namespace=key.namespace, pod=key.name, uid=key.uid):
@@ -274,7 +277,8 @@ class PodEngine:
         key, held, view = found
         if view.id == container_id:
             take_exit(self._clock, view, ended)
-            self._report(key, held)
+            with bind(namespace=key.namespace, pod=key.name, uid=key.uid):
+                self._report(key, held)
             held.wake.set()
 
     async def _end(self, key: PodKey, held: EnginePod) -> float | None:

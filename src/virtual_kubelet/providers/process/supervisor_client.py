@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,8 +67,8 @@ class SupervisorClient:
         return self._writer is not None
 
     def open(self, tasks: asyncio.TaskGroup) -> None:
-        """``tasks`` owns what reads the connection."""
-        self._tasks = tasks
+        """``tasks`` owns what reads the connection; that is in this call's context, not in that of some pod's request."""
+        self._tasks, self._context = tasks, copy_context()
 
     async def request(self, op: str, **fields: Any) -> dict[str, Any]:
         """Send and await the answer. Raises ``TransientError`` if the supervisor cannot be had.
@@ -126,7 +127,9 @@ class SupervisorClient:
                     await asyncio.sleep(_RECONNECT)
             assert self._tasks is not None
             self._writer = writer
-            self._reader_task = self._tasks.create_task(self._read(reader, writer), name="supervisor")
+            self._reader_task = self._tasks.create_task(
+                self._read(reader, writer), name="supervisor", context=self._context.copy()
+            )
             return writer
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
