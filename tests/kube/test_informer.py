@@ -451,20 +451,49 @@ async def test_after_a_streaming_list_the_watch_goes_on_from_its_version(server:
 @pytest.mark.parametrize(
     "old",
     [refuses(400, "BadRequest", "no"), refuses(422, "Invalid", "sendInitialEvents is forbidden"),
-     streams(event("ADDED", A)), streams(event("ADDED", A), event("MODIFIED", A), end="hang"),
-     streams(event("ADDED", A), event("BOOKMARK", {"metadata": {"resourceVersion": "3"}}), end="hang"),
-     streams(event("ADDED", A), end="hang")],
-    ids=["400", "422", "ends", "an ordinary watch", "an ordinary bookmark", "silence"],
+     streams(event("ADDED", A), event("MODIFIED", A), end="hang"),
+     streams(event("ADDED", A), event("BOOKMARK", {"metadata": {"resourceVersion": "3"}}), end="hang")],
+    ids=["400", "422", "an ordinary watch", "an ordinary bookmark"],
 )  # fmt: skip
 async def test_a_server_without_streaming_lists_is_asked_for_pages_and_that_is_said_once(
     server: ApiStandIn, client: ApiClient, caplog: pytest.LogCaptureFixture, old: Answer
 ) -> None:
     server.script = [old, lists(A), refuses(410, "Expired"), lists(A, B), IDLE]
     with caplog.at_level(logging.INFO):
-        async with running(client, streaming=True, streaming_patience=0.1) as (_, told):
+        async with running(client, streaming=True) as (_, told):
             await told.hears("+a@1", "+b@2")
     assert len([r for r in caplog.records if "no streaming lists" in r.getMessage()]) == 1
     assert ["sendInitialEvents" in s.query for s in server.seen[:4]] == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    "slow", [streams(event("ADDED", A)), streams(event("ADDED", A), end="hang")], ids=["ends", "silence"]
+)
+async def test_a_server_that_does_not_end_a_streaming_list_is_asked_for_pages_this_time(
+    server: ApiStandIn, client: ApiClient, slow: Answer
+) -> None:
+    streamed = streams(event("ADDED", A), event("ADDED", B), END, end="hang")
+    server.script = [slow, lists(A), refuses(410, "Expired"), streamed]
+    async with running(client, streaming=True, streaming_patience=0.1) as (_, told):
+        await told.hears("+a@1", "+b@2")
+    assert ["sendInitialEvents" in s.query for s in server.seen] == [True, False, False, True]
+    assert not client.lacking
+
+
+async def test_trouble_is_said_once_and_that_it_is_over(
+    server: ApiStandIn, client: ApiClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = refuses(403, "Forbidden", "not yet")
+    server.script = [away, away, away, refuses(403, "Forbidden", "never"), lists(A), IDLE]
+    with caplog.at_level(logging.INFO):
+        async with running(client) as (_, told):
+            await told.hears("+a@1")
+    said = [r for r in caplog.records if r.name.startswith("virtual_kubelet")]
+    assert [(r.levelname, r.getMessage()) for r in said] == [
+        ("WARNING", "cannot watch configmaps, trying again: not yet"),
+        ("WARNING", "cannot watch configmaps, trying again: never"),
+        ("INFO", "the watch of configmaps works again"),
+    ]
 
 
 async def test_what_one_informer_found_lacking_no_other_of_the_client_tries(

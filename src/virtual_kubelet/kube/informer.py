@@ -13,10 +13,11 @@ noticed within 40 s, without a probe (kubernetes/kubernetes#87615 took hours).
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -31,9 +32,9 @@ from virtual_kubelet.errors import (
 )
 from virtual_kubelet.kube.backoff import Backoff
 from virtual_kubelet.kube.client import ApiClient, ObjectList
+from virtual_kubelet.kube.object_store import InformerHandler, ObjectStore, StoreKey, key_of
 from virtual_kubelet.kube.resources import Resource
 from virtual_kubelet.kube.watch import Identity, WatchEvent
-from virtual_kubelet.objects.meta_v1 import ObjectMeta
 from virtual_kubelet.telemetry.logs import get_logger
 from virtual_kubelet.telemetry.metrics import Metrics
 
@@ -47,17 +48,6 @@ _STREAMING: Final = "streaming lists"
 _REFUSALS: Final = 3
 
 T = TypeVar("T", bound=msgspec.Struct)
-T_contra = TypeVar("T_contra", contravariant=True)
-
-
-class InformerHandler(Protocol[T_contra]):
-    """Hears of changes, in the loop's thread, in order; must not block. An exception ends ``Informer.run`` with it."""
-
-    def on_add(self, obj: T_contra, /) -> None: ...
-
-    def on_update(self, old: T_contra, new: T_contra, /) -> None: ...
-
-    def on_delete(self, last_known: T_contra, /) -> None: ...
 
 
 class Informer(Generic[T]):
@@ -71,8 +61,9 @@ class Informer(Generic[T]):
         watch_seconds: how long one watch is asked for; a tenth less or more by chance, so that many do not meet.
         silence: seconds without a byte after which the connection counts as half-open; more than ``watch_seconds``.
         shortest_watch: a watch that ends without an event in fewer seconds counts as a failure (client-go: 1).
-        streaming_patience: seconds without an event or the final bookmark after which a streaming list counts as ignored.
+        streaming_patience: seconds without an event or the final bookmark after which a streaming list is given up.
         metrics: counts watches begun again and objects that cannot be read.
+        warn: whether trouble is a warning in the log; of many informers that have one trouble it is enough that one says so.
     """
 
     def __init__(
@@ -91,6 +82,7 @@ class Informer(Generic[T]):
         streaming_patience: float = 5.0,
         backoff: Backoff | None = None,
         metrics: Metrics | None = None,
+        warn: bool = True,
     ) -> None:
         self._client = client
         self._resource = resource
@@ -107,10 +99,11 @@ class Informer(Generic[T]):
         self._streaming_patience = streaming_patience
         self._backoff = backoff or Backoff(initial=0.8, factor=2.0, cap=30.0, reset_after=120.0)
         self._metrics = metrics
-        self._handlers: list[InformerHandler[T]] = []
-        self._store: dict[tuple[str, str], T] = {}
+        self._store: ObjectStore[T] = ObjectStore()
         self._synced = asyncio.Event()
         self._malformed_said = False
+        self._warn = warn
+        self._complained: str | None = None
         self._refusals = 0
         self._failing = True
         self._hurried: asyncio.Event | None = None
@@ -118,9 +111,7 @@ class Informer(Generic[T]):
 
     def add_handler(self, handler: InformerHandler[T]) -> None:
         """Tell ``handler`` of every change from now on; of what is in the store already, as additions, at once."""
-        self._handlers.append(handler)
-        for obj in list(self._store.values()):
-            handler.on_add(obj)
+        self._store.add_handler(handler)
 
     def get(self, namespace: str | None, name: str) -> T | None:
         """The object as last seen, or None."""
@@ -168,7 +159,7 @@ class Informer(Generic[T]):
                     self._backoff.healthy()
                     continue
                 # Something between us and the server ends every watch at once: asking on would be a busy loop.
-                log.warning("the watch of %s ended at once, trying again", self._resource.plural)
+                self._complain("the watch of %s ended at once, trying again%s", "")
                 self._restarted("short")
                 delay = self._backoff.next()
             except GoneError:
@@ -178,11 +169,11 @@ class Informer(Generic[T]):
             except ApiError as error:
                 if not self._may_resume(error):
                     self.resource_version = ""
-                log.warning("cannot watch %s, trying again: %s", self._resource.plural, error)
+                self._complain("cannot watch %s, trying again: %s", error)
                 self._restarted("refused")
                 delay = max(self._backoff.next(), error.retry_after or 0.0)
             except ApiConnectionError as error:
-                log.warning("the watch of %s broke off, trying again: %s", self._resource.plural, error)
+                self._complain("the watch of %s broke off, trying again: %s", error)
                 self._restarted("broken")
                 delay = self._backoff.next()
             self._failing = True
@@ -208,7 +199,16 @@ class Informer(Generic[T]):
         finally:
             self._hurried = None
 
+    def _complain(self, what: str, error: object) -> None:
+        """Say what is wrong, once until it works again or something else is wrong."""
+        level = logging.WARNING if self._warn and str(error) != self._complained else logging.DEBUG
+        self._complained = str(error)
+        log.log(level, what, self._resource.plural, error)
+
     def _works(self) -> None:
+        if self._complained is not None and self._warn:
+            log.info("the watch of %s works again", self._resource.plural)
+        self._complained = None
         self._failing = False
         self._refusals = 0
 
@@ -264,32 +264,14 @@ class Informer(Generic[T]):
             if event.type == "MALFORMED":
                 self._malformed(event.identity)
                 if event.deleted and event.identity is not None:
-                    self._delete((event.identity.namespace, event.identity.name), None)
+                    self._store.remove((event.identity.namespace, event.identity.name), None)
             return
-        meta = _meta(obj)
-        key = (meta.namespace or "", meta.name or "")
-        known = self._store.get(key)
         if event.type == "DELETED":
-            self._delete(key, obj)
+            self._store.remove(key_of(obj), obj)
         else:
-            self._store[key] = obj
-            if known is None:
-                for handler in self._handlers:
-                    handler.on_add(obj)
-            elif _meta(known).uid != meta.uid:
-                for handler in self._handlers:
-                    handler.on_delete(known)
-                    handler.on_add(obj)
-            else:
-                for handler in self._handlers:
-                    handler.on_update(known, obj)
-        self.resource_version = meta.resource_version or self.resource_version
-
-    def _delete(self, key: tuple[str, str], last: T | None) -> None:
-        known = self._store.pop(key, None)
-        if known is not None:
-            for handler in self._handlers:
-                handler.on_delete(last if last is not None else known)
+            self._store.put(obj)
+        version: str | None = obj.metadata.resource_version  # type: ignore[attr-defined]
+        self.resource_version = version or self.resource_version
 
     # Lists
 
@@ -300,10 +282,12 @@ class Informer(Generic[T]):
                 return
             except (BadRequestError, InvalidObjectError, _NoStreamingListError) as error:
                 self._client.do_without(_STREAMING, str(error))
+            except _NoAnswerError as error:
+                log.info("%s: no streaming list this time, using pages: %s", self._resource.plural, error)
         await self._list_pages()
 
     async def _list_streaming(self) -> None:
-        fresh: dict[tuple[str, str], T] = {}
+        fresh: dict[StoreKey, T] = {}
         malformed: list[Identity | None] = []
         loop = asyncio.get_running_loop()
         try:
@@ -317,7 +301,7 @@ class Informer(Generic[T]):
                             self._replace(fresh, event.resource_version, malformed)
                         elif event.type == "ADDED" and event.object is not None:
                             limit.reschedule(loop.time() + self._streaming_patience)
-                            fresh[_key(event.object)] = event.object
+                            fresh[key_of(event.object)] = event.object
                         elif event.type == "MALFORMED":
                             malformed.append(event.identity)
                         else:
@@ -326,12 +310,12 @@ class Informer(Generic[T]):
         except TimeoutError:
             if not limit.expired():
                 raise  # a handler's own
-            raise _NoStreamingListError("no bookmark ended the initial events in time") from None
+            raise _NoAnswerError("the initial events stopped before their end") from None
         if not self.resource_version:
-            raise _NoStreamingListError("no bookmark ended the initial events")
+            raise _NoAnswerError("the server ended it before the end of the initial events")
 
     async def _list_pages(self) -> None:
-        fresh: dict[tuple[str, str], T] = {}
+        fresh: dict[StoreKey, T] = {}
         malformed: list[Identity | None] = []
         continue_ = ""
         while True:
@@ -343,7 +327,7 @@ class Informer(Generic[T]):
                 # So many objects, or so slow a server, that the history went while they were read: all in one answer.
                 fresh, malformed = {}, []
                 page = await self._page(0, "")
-            fresh.update((_key(obj), obj) for obj in page.items)
+            fresh.update((key_of(obj), obj) for obj in page.items)
             malformed += page.malformed
             continue_ = page.continue_
             if not continue_:
@@ -361,33 +345,14 @@ class Informer(Generic[T]):
             label_selector=self._label_selector,
         )
 
-    def _replace(
-        self, fresh: dict[tuple[str, str], T], resource_version: str, malformed: Sequence[Identity | None]
-    ) -> None:
+    def _replace(self, fresh: dict[StoreKey, T], resource_version: str, malformed: Sequence[Identity | None]) -> None:
         """Take a complete list for the truth; what could not be read of it is there, so it stays as last known."""
         self._works()
-        old, self._store = self._store, fresh
-        if malformed:
-            for identity in malformed:
-                self._malformed(identity)
-            unread = None if None in malformed else {(i.namespace, i.name) for i in malformed if i is not None}
-            for key, obj in old.items():
-                if key not in fresh and (unread is None or key in unread):
-                    fresh[key] = obj
+        for identity in malformed:
+            self._malformed(identity)
         self.resource_version = resource_version
-        for key, obj in old.items():
-            new = fresh.get(key)
-            if new is None or _meta(new).uid != _meta(obj).uid:
-                for handler in self._handlers:
-                    handler.on_delete(obj)
-        for key, obj in fresh.items():
-            known = old.get(key)
-            if known is None or _meta(known).uid != _meta(obj).uid:
-                for handler in self._handlers:
-                    handler.on_add(obj)
-            elif _meta(known).resource_version != _meta(obj).resource_version:
-                for handler in self._handlers:
-                    handler.on_update(known, obj)
+        unread = {(i.namespace, i.name) for i in malformed if i is not None}
+        self._store.replace(fresh, None if None in malformed else unread)
         self._synced.set()
 
 
@@ -395,10 +360,5 @@ class _NoStreamingListError(Exception):
     """The server answers ``sendInitialEvents`` with an ordinary watch."""
 
 
-def _key(obj: Any) -> tuple[str, str]:
-    return obj.metadata.namespace or "", obj.metadata.name or ""
-
-
-def _meta(obj: Any) -> ObjectMeta:
-    meta: ObjectMeta = obj.metadata
-    return meta
+class _NoAnswerError(Exception):
+    """The server, overloaded or on its way out, does not end a streaming list; another time it may."""

@@ -193,6 +193,7 @@ class ReferenceCache:
                 # The node authorizer learns of a pod a moment after we may have.
                 backoff=Backoff(initial=0.1, cap=30.0),
                 metrics=self._metrics,
+                warn=False,  # who reads one that cannot be watched is told why
             )
             watched = self._watched[reference] = _Watched(reference, informer, self._changed)
             self._waiting[reference] = watched
