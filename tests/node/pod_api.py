@@ -86,6 +86,7 @@ class PodApi:
         self.writes: list[tuple[str, str, Any]] = []
         self.events: list[Event] = []
         self.refuse: Callable[[str, str], Exception | None] = lambda verb, name: None
+        self.lacking: set[str] = set()  # features of a server: this one has all
         for one in pods:
             self.put_pod(one)
 

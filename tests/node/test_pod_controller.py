@@ -472,7 +472,7 @@ async def test_the_backend_may_end_a_pod_and_the_api_object_is_deleted_gracefull
         await until(lambda: api.status("p").phase == "Running")
         provider.notify(PodKey.of(one), running(one), deleting=True)
         await until(lambda: not api.has("p"))
-        assert next(w[2] for w in api.writes if w[0] == "delete") == {"uid": "uid-p"}
+        assert next(w[2] for w in api.writes if w[0] == "delete") == {"uid": "uid-p", "grace_period_seconds": None}
 
 
 # Restart (invariant 6, 10.1 #762)

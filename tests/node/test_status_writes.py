@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -76,16 +77,40 @@ async def test_a_status_that_failed_for_a_moment_is_written_later(error: Excepti
         await until(lambda: api.status("p").phase == "Running")
 
 
-async def test_a_status_for_another_pod_of_the_name_is_not_sent_again() -> None:
-    """virtual-kubelet#1157, as servers before 1.2x say it."""
+#: Of 1.20 and of 1.36 (recorded).
+OTHER_UID = [
+    "Precondition failed: UID in precondition: uid-p, UID in object meta: uid-2",
+    'Operation cannot be fulfilled on Pod "p": the UID in the precondition (uid-p) does not match the UID in record '
+    "(uid-2). The object might have been deleted and then recreated",
+]
+
+
+@pytest.mark.parametrize("message", OTHER_UID)
+@pytest.mark.parametrize("verb", ["patch", "delete"])
+async def test_a_write_that_meets_another_pod_of_the_name_is_not_made_again(verb: str, message: str) -> None:
+    """virtual-kubelet#1157."""
     api, provider = PodApi(), NotifyingProvider()
-    message = "Precondition failed: UID in precondition: uid-p, UID in object meta: uid-2"
-    api.refuse = lambda verb, name: ConflictError(409, "Conflict", message) if verb == "patch" else None
+    api.refuse = lambda done, name: ConflictError(409, "Conflict", message) if done == verb else None
     async with controlled(api, provider):
         api.put_pod(pod("p"))
-        await until(lambda: patches(api) == 1)
+        await until(lambda: provider.count("create", "p") == 1)
+        api.user_deletes("p")
+        await until(lambda: any(write[0] == verb for write in api.writes))
         await asyncio.sleep(600)
-        assert patches(api) == 1
+        made = [write[2] for write in api.writes if write[0] == verb]
+        assert len(made) <= 2, "one for each status, or the one deletion"
+        assert len({repr(write) for write in made}) == len(made)
+
+
+async def test_a_deletion_that_lost_a_race_is_tried_again() -> None:
+    api, provider = PodApi(), NotifyingProvider()
+    left = [ConflictError(409, "Conflict", "the object has been modified")] * 2
+    api.refuse = lambda verb, name: left.pop() if verb == "delete" and left else None
+    async with controlled(api, provider):
+        api.put_pod(pod("p"))
+        await until(lambda: api.status("p").phase == "Running")
+        api.user_deletes("p")
+        await until(lambda: not api.has("p"))
 
 
 async def test_news_during_an_outage_wait_for_the_back_off_and_only_the_newest_is_written() -> None:
@@ -129,3 +154,25 @@ async def test_a_clock_that_is_wrong_does_not_cut_a_grace_period_short() -> None
         api.user_deletes("p", 30, now="2025-12-31T23:59:00Z")
         await until(lambda: not api.has("p"))
         assert asyncio.get_running_loop().time() - before >= 30, "virtual seconds"
+
+
+async def test_a_status_that_comes_while_an_older_one_is_written_is_written_before_the_deletion() -> None:
+    """Else the last word on a pod is "Running": it ends, and goes, while the write before is under way."""
+    api, provider = PodApi(), NotifyingProvider()
+    send, sent = api.send_patch, asyncio.Event()
+
+    async def slow(*args: Any, **options: Any) -> None:
+        sent.set()
+        await asyncio.sleep(1)
+        await send(*args, **options)
+
+    async with controlled(api, provider):
+        api.put_pod(pod("p"))
+        await until(lambda: api.status("p").phase == "Running")
+        api.send_patch = slow  # type: ignore[method-assign]
+        provider.report(KEY, running(provider.pods[KEY], message="older"))
+        await sent.wait()
+        api.user_deletes("p")
+        await until(lambda: not api.has("p"))
+        finals = [write[2]["status"].get("phase") for write in api.writes if write[0] == "patch"]
+        assert finals[-1] == "Succeeded"

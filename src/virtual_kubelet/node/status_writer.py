@@ -7,10 +7,12 @@ invalid is not sent again until it changes, and never stands in the way of a del
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Final
 
 import msgspec
 
+from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.errors import (
     ApiConnectionError,
     ApiError,
@@ -33,6 +35,8 @@ __all__ = ["StatusWriter"]
 
 log = get_logger(__name__)
 
+#: How servers old and new say that a UID precondition failed.
+_OTHER_UID: Final = re.compile(r"\bUID in (the )?precondition\b")
 #: Failed writes of a status after which a deletion does not wait for it any longer (virtual-kubelet#938).
 _TRIES_BEFORE_DELETION: Final = 3
 #: Seconds between two tries of a write, at most: an API server that is back shall soon hear what happened meanwhile.
@@ -87,7 +91,8 @@ class StatusWriter:
                     log.error("the last status of a pod that is deleted is given up: %s", error)
             if record.evicting:
                 await self._evict(record)
-            if record.finishing:
+            # What came meanwhile is written first: nothing is written of a pod that is gone.
+            if record.finishing and not record.write_queued:
                 await self._finish(record)
         except (ApiError, ApiConnectionError) as error:
             self._failed.inc()
@@ -146,20 +151,26 @@ class StatusWriter:
     async def _evict(self, record: PodRecord) -> None:
         key = record.key
         if record.pod is not None and record.pod.metadata.deletion_timestamp is None:
-            try:
-                await self._client.delete(PODS, key.name, key.namespace, uid=key.uid)
-            except (ApiNotFoundError, ConflictError):
-                log.debug("a pod that the backend ends is gone already")
+            await self._delete(key)
         record.evicting = False
 
     async def _finish(self, record: PodRecord) -> None:
         key = record.key
-        try:
-            await self._client.delete(PODS, key.name, key.namespace, uid=key.uid, grace_period_seconds=0)
-        except (ApiNotFoundError, ConflictError):
-            log.debug("the API object is gone already")
+        await self._delete(key, grace_period_seconds=0)
         record.finishing = False
         record.finished = True
+
+    async def _delete(self, key: PodKey, grace_period_seconds: int | None = None) -> None:
+        try:
+            await self._client.delete(
+                PODS, key.name, key.namespace, uid=key.uid, grace_period_seconds=grace_period_seconds
+            )
+        except ApiNotFoundError:
+            log.debug("the API object is gone already")
+        except ConflictError as error:
+            if not _is_of_another_pod(error):
+                raise
+            log.debug("the API object is gone already, and its name is another's")
 
     def _refuse(self, record: PodRecord, status: PodStatus, why: str) -> None:
         self._refused.inc()
@@ -174,5 +185,5 @@ class StatusWriter:
 def _is_of_another_pod(error: ApiError) -> bool:
     """422 of newer servers, 409 of older ones; a 409 without that is a race of patches, and worth another try."""
     if isinstance(error, ConflictError):
-        return "UID in precondition" in error.message
+        return _OTHER_UID.search(error.message) is not None
     return any(field == "metadata.uid" for field, _, _ in error.causes)
