@@ -106,3 +106,15 @@ async def test_without_files_nothing_is_ever_due(authority: trustme.CA) -> None:
     assert not shown.due
     await shown.refresh()
     assert shown.changes == 1
+
+
+async def test_certificate_and_key_may_be_in_one_file(authority: trustme.CA, tmp_path: Path) -> None:
+    """As a kubelet keeps them, and as ``--bootstrap-kubeconfig`` does."""
+    path = tmp_path / "node-client-current.pem"
+    path.write_bytes(b"".join(key_pair(authority.issue_cert("one.example"))))
+    shown = reading(CertificateFiles(path, path))
+    await shown.refresh()
+    assert shown.changes == 1
+    path.write_bytes(b"".join(key_pair(authority.issue_cert("two.example"))))
+    await shown.refresh()
+    assert shown.changes == 2
