@@ -167,6 +167,24 @@ async def test_an_exit_while_neither_node_nor_anybody_else_looks_is_kept(tmp_pat
         await clear(node)
 
 
+async def test_what_a_container_leaves_while_there_is_no_supervisor_ends_too(tmp_path: Path) -> None:
+    seconds = 400_000 + os.getpid() % 50_000
+    one = pod(f"(setsid env -i /bin/sh -c '/bin/sleep {seconds} & exit' &) ; sleep {seconds}")
+    async with node_in(tmp_path) as node:
+        await node.provider.create_pod(one)
+        async with asyncio.timeout(30):
+            while len(sleepers(seconds)) < 2:
+                await asyncio.sleep(0.02)
+        record = json.loads(next((tmp_path / "process" / "containers").glob("*/record.json")).read_text())
+        supervisor = node.supervisor
+        os.kill(supervisor, signal.SIGSTOP)  # it sees nothing of what comes now, nor does a new one
+        os.kill(record["pid"], signal.SIGKILL)
+        os.kill(supervisor, signal.SIGKILL)
+        assert (await node.ended(one)).reason == "ContainerStatusUnknown"
+        assert sleepers(seconds) == []
+        await clear(node)
+
+
 #: Killed between fork and the line in which the child is written down; and one whose disk is full there.
 SPAWN = """
 import os, signal, sys

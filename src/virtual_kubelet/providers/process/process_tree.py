@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import random
 import resource
+import signal
 
-__all__ = ["boot_id", "kill_members", "mark_of", "members_of", "new_mark", "set_mark", "stat_of"]
+__all__ = ["boot_id", "kill", "mark_of", "members_of", "new_mark", "set_mark", "stat_of"]
 
 _HIGHEST_MARK = 1 << 62
 _MARKS = 1 << 48
@@ -48,19 +49,26 @@ def set_mark(mark: int) -> None:
     resource.setrlimit(resource.RLIMIT_RSS, (mark, mark))
 
 
-def members_of(marks: set[int]) -> set[int]:
-    """The processes of containers: those with their marks, and their descendants, should they have changed it."""
+def members_of(marks: set[int], *, known: set[int], everywhere: bool) -> set[int]:
+    """The processes of containers: those with their marks, and their descendants, should they have changed it.
+
+    Args:
+        known: main processes of other containers, which need not be looked at.
+        everywhere: not only among the children of this process. It is the subreaper of all it starts, so what loses its
+            parent becomes its child; what an earlier supervisor started does not.
+    """
+    me = os.getpid()
     children: dict[int, list[int]] = {}
     found = []
     for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) == os.getpid():
+        if not name.isdigit() or int(name) == me:
             continue
-        stat = stat_of(int(name))
+        pid, stat = int(name), stat_of(int(name))
         if stat is None or stat[0] in "ZX":
             continue
-        children.setdefault(stat[1], []).append(int(name))
-        if mark_of(int(name)) in marks:
-            found.append(int(name))
+        children.setdefault(stat[1], []).append(pid)
+        if (everywhere or stat[1] == me) and pid not in known and mark_of(pid) in marks:
+            found.append(pid)
     members = set(found)
     while found:
         for child in children.get(found.pop(), ()):
@@ -80,13 +88,12 @@ def mark_of(pid: int) -> int | None:
     return int(hard[0]) if hard and hard[0].isdigit() else None
 
 
-def kill_members(marks: set[int], number: int) -> int:
-    """Send a signal to all of them; gives how many there were. What may not be signalled (setuid programs) is left."""
-    members = members_of(marks) if marks else set()
+def kill(pids: set[int]) -> int:
+    """SIGKILL; gives how many could be sent one: what may not be signalled (setuid programs) is left."""
     sent = 0
-    for pid in members:
+    for pid in pids:
         try:
-            os.kill(pid, number)
+            os.kill(pid, signal.SIGKILL)
             sent += 1
         except (ProcessLookupError, PermissionError):
             continue

@@ -26,7 +26,7 @@ import sys
 import time
 
 from virtual_kubelet.providers.process.process_start import raise_open_files, spawn
-from virtual_kubelet.providers.process.process_tree import boot_id, kill_members, new_mark, stat_of
+from virtual_kubelet.providers.process.process_tree import boot_id, kill, members_of, new_mark, stat_of
 from virtual_kubelet.providers.process.request_server import RequestServer
 from virtual_kubelet.providers.process.supervised_container import Container
 
@@ -45,6 +45,7 @@ class Supervisor:
         self.selector = selectors.DefaultSelector()
         self.server = RequestServer(self.selector, self.answer)
         self.boot = boot_id()
+        self.adopted = False  # whether there are containers that another supervisor started
         self.unsaved: set[Container] = set()
         self.said_unsaved = False
         self.idle_since = time.monotonic()
@@ -115,14 +116,29 @@ class Supervisor:
             if not container.running:
                 ended.add(record["mark"])
                 continue
-            found = stat_of(record["pid"]) if record["boot_id"] == self.boot and record["pid"] else None
-            if found is None or found[2] != record["start_time"] or found[0] in "ZX":
+            self.adopted = True
+            pidfd = self.open_pidfd(record)
+            if pidfd is None:
                 self.ended(container, "the supervisor was not there when it ended")
                 continue
             self.open_fifos(container)
-            pidfd = container.pidfd = os.pidfd_open(record["pid"])
+            container.pidfd = pidfd
             self.selector.register(pidfd, selectors.EVENT_READ, ("pidfd", container))
-        kill_members(ended, signal.SIGKILL)  # it may have been killed before it had cleared up
+        self.kill_all(ended, everywhere=True)  # it may have been killed before it had cleared up
+
+    def open_pidfd(self, record: dict[str, Any]) -> int | None:
+        """Of the very process in the record, if it is there: the number may have been another's before it was opened."""
+        if record["boot_id"] != self.boot or not record["pid"]:
+            return None
+        try:
+            pidfd = os.pidfd_open(record["pid"])
+        except ProcessLookupError:
+            return None
+        found = stat_of(record["pid"])
+        if found is None or found[2] != record["start_time"] or found[0] in "ZX":
+            os.close(pidfd)
+            return None
+        return pidfd
 
     def adopted_ended(self, container: Container) -> None:
         self.forget_pidfd(container)
@@ -204,22 +220,22 @@ class Supervisor:
     def reap(self) -> None:
         """Collect every child that has ended; those of no container were orphans of one."""
         by_pid = {c.record["pid"]: c for c in self.containers.values() if c.running}
+        ended = []
         while True:
             try:
                 child = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
-                return
+                break
             if child is None:
-                return
+                break
             container = by_pid.get(child.si_pid)
-            if container is None or container.pidfd is not None:
-                os.waitpid(child.si_pid, 0)
-                continue
-            # Written down before its exit code is taken: should we be killed in between, it is not lost.
-            number = None if child.si_code == os.CLD_EXITED else child.si_status
-            self.note_end(container, child.si_status if number is None else 128 + number, number)
+            if container is not None and container.pidfd is None:
+                # Written down before its exit code is taken: should we be killed in between, it is not lost.
+                number = None if child.si_code == os.CLD_EXITED else child.si_status
+                self.note_end(container, child.si_status if number is None else 128 + number, number)
+                ended.append(container)
             os.waitpid(child.si_pid, 0)
-            self.clear_up(container)
+        self.clear_up(*ended)
 
     def ended(self, container: Container, message: str) -> None:
         """It has, and nobody was told how."""
@@ -239,20 +255,18 @@ class Supervisor:
         self.unsaved.add(container)
         self.save_again()
 
-    def clear_up(self, container: Container) -> None:
-        """Its main process is gone: what else belongs to it goes too, as in a container; then everybody is told."""
-        self.kill_all(container)
-        for stream in list(container.fifos):
-            with contextlib.suppress(BlockingIOError):
-                while True:
-                    data = os.read(container.fifos[stream], 65536)
-                    if not data:
-                        break
-                    container.write(stream, data)
-        for descriptor in container.fifos.values():
-            self.selector.unregister(descriptor)
-        container.finish_logs()
-        self.server.broadcast({"event": "exit", "container": self.describe(container)})
+    def clear_up(self, *containers: Container) -> None:
+        """Main processes are gone: what else belongs to them goes too, as in a container; then everybody is told."""
+        self.kill_all({container.record["mark"] for container in containers})
+        for container in containers:
+            for stream in list(container.fifos):
+                with contextlib.suppress(BlockingIOError):
+                    while data := os.read(container.fifos[stream], 65536):
+                        container.write(stream, data)
+            for descriptor in container.fifos.values():
+                self.selector.unregister(descriptor)
+            container.finish_logs()
+            self.server.broadcast({"event": "exit", "container": self.describe(container)})
 
     def save_again(self) -> None:
         """What could not be written, such as to a full disk: until it is, a new supervisor would not know that end."""
@@ -267,18 +281,23 @@ class Supervisor:
                     say(f"the end of container {container.record['id']} cannot be written: {error.strerror}")
                 return
 
-    def kill_all(self, container: Container) -> None:
-        for _ in range(20):  # a process may fork while it is being looked for
-            if not kill_members({container.record["mark"]}, signal.SIGKILL):
+    def kill_all(self, marks: set[int], *, everywhere: bool = False) -> None:
+        """Until there is none: a process may fork while it is being looked for."""
+        for _ in range(20 if marks else 0):
+            if not self.kill_once(marks, everywhere=everywhere):
                 return
             time.sleep(0.002)
+
+    def kill_once(self, marks: set[int], *, everywhere: bool = False) -> int:
+        others = {c.record["pid"] for c in self.containers.values() if c.running and c.record["mark"] not in marks}
+        return kill(members_of(marks, known=others, everywhere=everywhere or self.adopted))
 
     def send_signal(self, request: dict[str, Any]) -> dict[str, Any]:
         container = self.containers.get(request["id"])
         if container is None or not container.running:
             return {}
         if request["signal"] == signal.SIGKILL:
-            kill_members({container.record["mark"]}, signal.SIGKILL)
+            self.kill_once({container.record["mark"]})
         elif container.pidfd is None or self.is_there(container):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(container.record["pid"], request["signal"])
@@ -295,9 +314,8 @@ class Supervisor:
             return {}
         if container.running:
             self.forget_pidfd(container)
-            self.kill_all(container)
+            self.kill_all({container.record["mark"]})
             self.await_end(container, time.monotonic() + 5)
-        self.kill_all(container)
         del self.containers[request["id"]]
         self.unsaved.discard(container)
         self.discard(container)
