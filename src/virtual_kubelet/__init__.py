@@ -33,6 +33,14 @@ if TYPE_CHECKING:
     from virtual_kubelet.contracts.runtime import ContainerRuntime as ContainerRuntime
     from virtual_kubelet.contracts.runtime import ContainerStartError as ContainerStartError
     from virtual_kubelet.contracts.stats import StatsSummary as StatsSummary
+    from virtual_kubelet.contracts.streams import AttachIO as AttachIO
+    from virtual_kubelet.contracts.streams import ContainerAttach as ContainerAttach
+    from virtual_kubelet.contracts.streams import ContainerExec as ContainerExec
+    from virtual_kubelet.contracts.streams import InputStream as InputStream
+    from virtual_kubelet.contracts.streams import OutputStream as OutputStream
+    from virtual_kubelet.contracts.streams import PortForwarder as PortForwarder
+    from virtual_kubelet.contracts.streams import PortStream as PortStream
+    from virtual_kubelet.contracts.streams import TerminalSize as TerminalSize
     from virtual_kubelet.errors import ConfigurationError as ConfigurationError
     from virtual_kubelet.errors import InvalidInputError as InvalidInputError
     from virtual_kubelet.errors import NotFoundError as NotFoundError
@@ -58,16 +66,20 @@ if TYPE_CHECKING:
 #: Public name -> the module it lives in.
 _PUBLIC = {
     "ApiClient": "kube.client",
+    "AttachIO": "contracts.streams",
     "ClientConfig": "kube.config",
     "Clock": "clock",
     "ConfigurationError": "errors",
+    "ContainerAttach": "contracts.streams",
     "ContainerConfig": "contracts.runtime",
+    "ContainerExec": "contracts.streams",
     "ContainerExit": "contracts.runtime",
     "ContainerInstance": "contracts.runtime",
     "ContainerLogOptions": "contracts.logs",
     "ContainerLogs": "contracts.logs",
     "ContainerRuntime": "contracts.runtime",
     "ContainerStartError": "contracts.runtime",
+    "InputStream": "contracts.streams",
     "InvalidInputError": "errors",
     "Kubelet": "kubelet",
     "KubeletConfig": "kubelet",
@@ -78,6 +90,7 @@ _PUBLIC = {
     "NodeProvider": "contracts.nodes",
     "NodeReadiness": "node.readiness",
     "NotFoundError": "errors",
+    "OutputStream": "contracts.streams",
     "PermanentError": "errors",
     "PodAddresses": "contracts.pods",
     "PodCheckpoints": "runtime.checkpoint",
@@ -89,10 +102,13 @@ _PUBLIC = {
     "PodNotifier": "contracts.pods",
     "PodStatusBatch": "contracts.pods",
     "PodStatusCallback": "contracts.pods",
+    "PortForwarder": "contracts.streams",
+    "PortStream": "contracts.streams",
     "ProviderConfigError": "errors",
     "ProviderContext": "contracts.context",
     "RerunSafe": "contracts.pods",
     "StatsSummary": "contracts.stats",
+    "TerminalSize": "contracts.streams",
     "TransientError": "errors",
     "UnsupportedError": "errors",
     "VirtualKubeletError": "errors",

@@ -34,7 +34,9 @@ from virtual_kubelet.server.pod_lists import bound_pods, running_pods
 from virtual_kubelet.server.provider_calls import ProviderCalls
 from virtual_kubelet.server.routes import Match, find_route, method_label, not_found
 from virtual_kubelet.server.statistics import Statistics
+from virtual_kubelet.server.stream_limits import StreamLimits
 from virtual_kubelet.server.stream_requests import check_stream_request
+from virtual_kubelet.server.stream_sessions import StreamSessions
 from virtual_kubelet.telemetry.logs import bind, get_logger
 from virtual_kubelet.telemetry.metrics import Metrics
 from virtual_kubelet.telemetry.tracing import span
@@ -67,6 +69,7 @@ class KubeletServer:
         metrics: Metrics | None = None,
         limits: ServerLimits | None = None,
         log_limits: LogLimits | None = None,
+        stream_limits: StreamLimits | None = None,
         health_checks: Mapping[str, HealthCheck] = MappingProxyType({}),
         newest_status: Callable[[PodKey], PodStatus | None] = lambda key: None,
         configuration: Mapping[str, object] | None = None,
@@ -76,7 +79,7 @@ class KubeletServer:
         """
         Args:
             node_name: the Node whose subresources callers need rights to.
-            provider: asked for its pods and, if it is a ``ContainerLogs`` or ``StatsSummary``, for logs and statistics.
+            provider: asked for its pods and, where it offers them, for logs, statistics and streams.
             pods: the pods bound to this node, as the API server last said. ``list`` is copied before it is sent.
             authenticator: tells who calls; there is no anonymous user.
             authorizer: tells what they may do.
@@ -84,6 +87,7 @@ class KubeletServer:
             metrics: shown at ``/metrics``; requests are counted there.
             limits: of connections and requests.
             log_limits: of log streams.
+            stream_limits: of exec, attach, port-forward and run.
             health_checks: shown at ``/healthz``, by name.
             newest_status: a pod's status where this process knows a newer one than the API server; None otherwise.
             configuration: shown at ``/configz``, in the words of the kubelet's ``KubeletConfiguration``; nothing secret.
@@ -106,6 +110,7 @@ class KubeletServer:
         self._calls = ProviderCalls(self.metrics, timeout=provider_timeout)
         self._statistics = Statistics(provider, pods, self._calls, started=self._clock.now())
         self._http = HttpServer(self.handle, ssl_context=ssl_context, limits=limits)
+        self._streams = StreamSessions(provider, self._calls, stream_limits or StreamLimits(), spawn=self._http.spawn)
 
     async def start(
         self, host: str, port: int, *, listeners: Sequence[socket.socket] | None = None
@@ -134,6 +139,11 @@ class KubeletServer:
     def log_streams(self) -> int:
         """Number of log streams at this moment."""
         return self._log_streams
+
+    @property
+    def stream_sessions(self) -> int:
+        """Number of exec, attach and port-forward sessions at this moment."""
+        return self._streams.sessions
 
     async def handle(self, request: Request) -> Response:
         """Answer one request."""
@@ -189,7 +199,8 @@ class KubeletServer:
             case "exec" | "attach" | "portForward" | "run":
                 parameters = match.parameters
                 pod = self._pods.get(parameters["namespace"], parameters["pod"])
-                check_stream_request(match.name, parameters, request.query, pod)
+                pod = check_stream_request(match.name, parameters, request.query, pod)
+                return await self._streams.answer(match.name, request, pod, parameters)
             case "checkpoint":
                 self._check_container(match.parameters)
         raise UnsupportedError(f"this node does not offer {match.name}")

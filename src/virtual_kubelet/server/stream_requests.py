@@ -1,13 +1,10 @@
-"""What the kubelet checks before it upgrades ``exec``, ``attach``, ``portForward`` and ``run``. Pure.
-
-The streams themselves are not offered yet: whoever passes these checks is told so (501).
-"""
+"""What the kubelet checks before it upgrades ``exec``, ``attach``, ``portForward`` and ``run``. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from virtual_kubelet.errors import ProtocolError, UnsupportedError
+from virtual_kubelet.errors import ProtocolError
 from virtual_kubelet.objects.core_v1 import Pod
 from virtual_kubelet.server.container_logs import container_status
 from virtual_kubelet.server.http_messages import QueryParameters
@@ -15,8 +12,8 @@ from virtual_kubelet.server.http_messages import QueryParameters
 __all__ = ["check_stream_request"]
 
 
-def check_stream_request(route: str, parameters: Mapping[str, str], query: QueryParameters, pod: Pod | None) -> None:
-    """Raises ``ProtocolError`` with the kubelet's status and text (server.go, 1.36), or ``UnsupportedError``."""
+def check_stream_request(route: str, parameters: Mapping[str, str], query: QueryParameters, pod: Pod | None) -> Pod:
+    """The pod. Raises ``ProtocolError`` with the kubelet's status and text (server.go, 1.36)."""
     if route in ("exec", "attach") and not _streams(query):
         raise ProtocolError("you must specify at least 1 of stdin, stdout, stderr", status=400)
     if pod is None:
@@ -31,7 +28,7 @@ def check_stream_request(route: str, parameters: Mapping[str, str], query: Query
             name = f"{pod.metadata.name}_{pod.metadata.namespace}"
             raise ProtocolError(f"container {container} not found in pod {name}", status=500)
         raise ProtocolError(f'container not found ("{container}")', status=500)
-    raise UnsupportedError(f"this node does not offer {route}")
+    return pod
 
 
 def _streams(query: QueryParameters) -> bool:

@@ -1,0 +1,179 @@
+"""Port-forward: between a session on the wire and the provider that reaches a pod's ports. One task a connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
+
+from virtual_kubelet.contracts.streams import PortStream
+from virtual_kubelet.errors import StreamClosedError
+from virtual_kubelet.server.byte_queue import ByteQueue
+from virtual_kubelet.server.stream_limits import StreamLimits
+from virtual_kubelet.server.wire_connection import WireConnection
+from virtual_kubelet.streaming.buffers import Buffer
+from virtual_kubelet.streaming.port_forward.session import (
+    ForwardData,
+    ForwardEnded,
+    ForwardIncomplete,
+    ForwardOpened,
+    ForwardReset,
+    PortForwardEvent,
+    PortForwardSession,
+    SessionEnded,
+)
+from virtual_kubelet.telemetry.logs import get_logger
+
+__all__ = ["PortForwarding"]
+
+log = get_logger(__name__)
+
+_PIECE = 64 * 1024
+
+
+class PortForwarding:
+    """All connections of one client. ``upgrade`` is the ``UpgradeHandler`` that begins it."""
+
+    def __init__(
+        self,
+        wire: PortForwardSession,
+        limits: StreamLimits,
+        *,
+        connect: Callable[[int, PortStream], Awaitable[str]],
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        ended: Callable[[], None],
+        begin: Sequence[PortForwardEvent] = (),
+    ) -> None:
+        """
+        Args:
+            wire: the session.
+            limits: of time and memory.
+            connect: serves one connection to a port; what went wrong, or nothing. ``ConnectionError`` if it broke.
+            spawn: where the tasks go that do so.
+            ended: called once, when the connection is gone and all that it had begun has ended.
+            begin: the session's first events.
+        """
+        self._wire = wire
+        self._limits = limits
+        self._connect = connect
+        self._spawn = spawn
+        self._on_end = ended
+        self._begin = begin
+        self._forwards: dict[int, _Forward] = {}
+        self._waiting: dict[str, asyncio.TimerHandle] = {}
+        self._over = False
+
+    def upgrade(self, transport: asyncio.Transport, early: bytes) -> asyncio.Protocol:
+        """Take the connection over."""
+        self._loop = asyncio.get_running_loop()
+        self._connection = WireConnection(transport, early, self._wire, self._receive, self._limits, begin=self._begin)
+        return self._connection
+
+    def _receive(self, event: PortForwardEvent) -> None:
+        match event:
+            case ForwardIncomplete(request_id):
+                self._wait_for_pair(request_id)
+            case ForwardOpened(forward, port):
+                opened = self._forwards[forward] = _Forward(self, forward)
+                opened.task = self._spawn(self._serve(opened, port))
+                opened.task.add_done_callback(lambda task: self._ended(opened))
+            case ForwardData(forward, data):
+                if forward in self._forwards:
+                    self._forwards[forward].queue.feed(data)
+                else:
+                    self._taken(forward, len(data))
+            case ForwardEnded(forward):
+                if forward in self._forwards:
+                    self._forwards[forward].queue.end()
+            case ForwardReset(forward):
+                if forward in self._forwards:
+                    self._forwards[forward].cancel()
+            case SessionEnded():
+                self._leave()
+
+    def _wait_for_pair(self, request_id: str) -> None:
+        earlier = self._waiting.pop(request_id, None)  # of a pair that is whole since
+        if earlier is not None:
+            earlier.cancel()
+        self._waiting[request_id] = self._loop.call_later(self._limits.creation_timeout, self._expire, request_id)
+
+    def _expire(self, request_id: str) -> None:
+        del self._waiting[request_id]
+        self._wire.expire(request_id)
+        self._connection.flush()
+
+    def _taken(self, forward: int, size: int) -> None:
+        self._wire.acknowledge(forward, size)
+        self._connection.taken()
+
+    def _leave(self) -> None:
+        """The client has gone, or broke the protocol."""
+        self._over = True
+        for timer in self._waiting.values():
+            timer.cancel()
+        self._waiting.clear()
+        for forward in self._forwards.values():
+            forward.cancel()
+        if not self._forwards:
+            self._on_end()
+
+    async def _serve(self, forward: _Forward, port: int) -> None:
+        try:
+            error = await self._connect(port, forward)
+            self._wire.end(forward.number, error)
+        except ConnectionError:
+            self._wire.reset(forward.number)
+
+    def _ended(self, forward: _Forward) -> None:
+        """Its task is done, perhaps cancelled before it began."""
+        forward.leaving.cancel()
+        self._wire.reset(forward.number)  # no matter if it has ended; else it was cancelled
+        del self._forwards[forward.number]
+        forward.queue.drop()
+        self._connection.flush()
+        if self._over and not self._forwards:
+            self._on_end()
+
+    async def send(self, number: int, data: Buffer) -> None:
+        """What ``PortStream.write`` does."""
+        view = memoryview(data if isinstance(data, bytes) else bytes(data))
+        for start in range(0, len(view), _PIECE):
+            await self._connection.drain()
+            try:
+                self._wire.send(number, view[start : start + _PIECE])
+            except StreamClosedError as error:
+                raise BrokenPipeError(str(error)) from None
+            self._connection.flush()
+        await self._connection.drain()
+
+
+class _NoTimer:
+    def cancel(self) -> None: ...
+
+
+class _Forward:
+    """One connection; a ``PortStream``."""
+
+    def __init__(self, owner: PortForwarding, number: int) -> None:
+        self.number = number
+        self.queue = ByteQueue(lambda size: owner._taken(number, size))
+        self.task: asyncio.Task[None] | None = None
+        self.leaving: asyncio.TimerHandle | _NoTimer = _NoTimer()
+        self._owner = owner
+
+    async def read(self, size: int = 65536) -> bytes:
+        return await self.queue.read(size)
+
+    async def write(self, data: Buffer) -> None:
+        await self._owner.send(self.number, data)
+
+    def cancel(self) -> None:
+        assert self.task is not None
+        if not self.task.done():
+            self.task.cancel()
+            loop = asyncio.get_running_loop()
+            self.leaving.cancel()
+            self.leaving = loop.call_later(self._owner._limits.close_timeout, self._not_left)
+
+    def _not_left(self) -> None:
+        log.error("a connection to a port goes on though its client has gone: the provider does not heed cancellation")
