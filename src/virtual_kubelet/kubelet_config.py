@@ -20,6 +20,7 @@ from virtual_kubelet.provider_binding import ProviderSource, provider_label
 from virtual_kubelet.server.certificates import Pem
 from virtual_kubelet.server.container_logs import LogLimits
 from virtual_kubelet.server.limits import ServerLimits
+from virtual_kubelet.server.stream_limits import StreamLimits
 from virtual_kubelet.telemetry.metrics import Metrics
 
 __all__ = ["AuthorizationMode", "KubeletConfig", "OnShutdown"]
@@ -72,7 +73,7 @@ class KubeletConfig:
         token_review_cache, access_allowed_cache, access_denied_cache: how long the API server's answers are good.
         authorization_mode: ``WEBHOOK`` asks the API server what a caller may do. ``ALWAYS_ALLOW`` lets everybody whom the
             cluster knows do everything, each service account too; a warning says so at start.
-        server_limits, log_limits: what callers of the HTTPS API may use of it.
+        server_limits, log_limits, stream_limits: what callers of the HTTPS API may use of it.
         pod_sync_workers: pods that may be with the provider at once.
         startup_timeout: raise ``StartupTimeoutError`` unless Ready by then, and try an API server that cannot be reached
             again until then; None: no limit, and that is tried once.
@@ -114,6 +115,7 @@ class KubeletConfig:
     authorization_mode: AuthorizationMode = AuthorizationMode.WEBHOOK
     server_limits: ServerLimits = field(default_factory=ServerLimits)
     log_limits: LogLimits = field(default_factory=LogLimits)
+    stream_limits: StreamLimits = field(default_factory=StreamLimits)
     pod_sync_workers: int = 10
     startup_timeout: float | None = None
     on_shutdown: Sequence[OnShutdown] = (OnShutdown.KEEP,)

@@ -36,6 +36,7 @@ def configz(config: KubeletConfig, port: int) -> dict[str, Any]:
                 "cacheUnauthorizedTTL": format_duration(config.access_denied_cache),
             },
         },
+        "streamingConnectionIdleTimeout": format_duration(config.stream_limits.idle_timeout),
         "clusterDomain": config.cluster_domain,
         "nodeStatusUpdateFrequency": format_duration(config.status_update_interval),
         "nodeLeaseDurationSeconds": round(config.lease_duration),

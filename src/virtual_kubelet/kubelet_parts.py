@@ -282,6 +282,7 @@ def _https_server(
         metrics=config.metrics,
         limits=config.server_limits,
         log_limits=config.log_limits,
+        stream_limits=config.stream_limits,
         newest_status=newest_status,
         configuration=configz(config, port),
         clock=config.clock,
