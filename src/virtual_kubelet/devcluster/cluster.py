@@ -46,6 +46,7 @@ from virtual_kubelet.devcluster.reviews import Reviews
 from virtual_kubelet.devcluster.scheduler import Scheduler
 from virtual_kubelet.devcluster.service_account_controller import ServiceAccountController
 from virtual_kubelet.devcluster.statuses import StatusError
+from virtual_kubelet.devcluster.stream_proxy import StreamProxy
 from virtual_kubelet.devcluster.subresources import Subresources
 from virtual_kubelet.devcluster.taint_eviction import TaintEvictionController
 from virtual_kubelet.devcluster.tokens import ServiceAccountTokens
@@ -281,6 +282,7 @@ class DevCluster:
             for controller in controllers:
                 group.create_task(controller.run())
             group.create_task(self._server.wait())
+            group.create_task(self._streams.run())
             if self._durability is not None:
                 group.create_task(self._durability.run())
             # One round, so that the first client finds what controllers make at once.
@@ -294,6 +296,7 @@ class DevCluster:
             state, bookmark_interval=self._bookmark_interval, watch_buffer_bytes=self._watch_buffer_bytes
         )
         self._proxy = NodeProxy(state, self._node_client_context, timeout=self._node_timeout)
+        self._streams = StreamProxy(state, self._proxy, self._node_client_context, timeout=self._node_timeout)
         return ApiServer(
             table=ResourceTable(state.resources),
             authenticator=Authenticator(tokens, BootstrapTokens(state)),
@@ -305,6 +308,7 @@ class DevCluster:
             subresources=Subresources(state, restriction, tokens),
             reviews=Reviews(state, tokens, authorizer),
             proxy=self._proxy,
+            streams=self._streams,
             metrics=MetricsApi(state, self._proxy),
             faults=self.faults,
             durability=self._durability,

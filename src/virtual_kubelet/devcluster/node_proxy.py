@@ -15,7 +15,6 @@ import aiohttp
 
 from virtual_kubelet.devcluster.call import Call
 from virtual_kubelet.devcluster.cluster_state import ClusterState
-from virtual_kubelet.devcluster.registry.pod_defaults import all_containers
 from virtual_kubelet.devcluster.request_options import is_true
 from virtual_kubelet.devcluster.statuses import (
     FieldError,
@@ -25,6 +24,7 @@ from virtual_kubelet.devcluster.statuses import (
     field_invalid,
     invalid,
 )
+from virtual_kubelet.devcluster.stream_options import chosen_container
 from virtual_kubelet.objects.times import parse_time
 from virtual_kubelet.server.connection import Response, ResponseBroken
 
@@ -66,7 +66,7 @@ class NodeProxy:
         stored = self._state.pods.get(call.info.namespace, call.info.name)
         parameters = _log_parameters(call)
         pod = stored.decode()
-        container = _container(pod, call.request.query.get("container"))
+        container = chosen_container(pod, call.request.query.get("container"))
         node = pod["spec"].get("nodeName")
         if not node:
             # Nothing has run yet; the API server answers with nothing, too.
@@ -84,7 +84,7 @@ class NodeProxy:
 
     async def read(self, node: str, path: str, *, most_bytes: int) -> str:
         """A short answer of a node, as the cluster's own parts ask. Raises ``StatusError`` and ``ResponseBroken``."""
-        url = f"https://{self._address(node)}{path}"
+        url = f"https://{self.address(node)}{path}"
         try:
             async with asyncio.timeout(self._timeout):
                 async with self._open().get(_url(url), allow_redirects=False) as answer:
@@ -103,7 +103,7 @@ class NodeProxy:
 
     async def _stream(self, call: Call, node: str, path: str, query: str, checked: str) -> Response:
         """``checked``: the resource whose errors are turned into a Status; empty: the answer is handed on as it is."""
-        url = f"https://{self._address(node)}{path}{'?' + query if query else ''}"
+        url = f"https://{self.address(node)}{path}{'?' + query if query else ''}"
         try:
             async with asyncio.timeout(self._timeout):
                 answer = await self._open().get(_url(url), allow_redirects=False)
@@ -126,7 +126,8 @@ class NodeProxy:
             )
         return self._session
 
-    def _address(self, node: str) -> str:
+    def address(self, node: str) -> str:
+        """Where its HTTPS API is: ``HOST:PORT``. Raises 404, 500."""
         stored = self._state.nodes.objects.get("", node)
         if stored is None:
             raise self._state.nodes.missing(node)
@@ -203,24 +204,6 @@ def _reason(error: Exception) -> str:
         host = f"{error.host}:{error.port}" if isinstance(error, aiohttp.ClientConnectorError) else ""
         return f"dial tcp {host}: connect: connection refused"
     return str(error) or type(error).__name__
-
-
-def _container(pod: dict[str, Any], wanted: str) -> str:
-    """The container meant. Raises 400."""
-    spec, name = pod["spec"], pod["metadata"]["name"]
-    if wanted:
-        if not any(container["name"] == wanted for container in all_containers(spec)):
-            raise bad_request(f"container {wanted} is not valid for pod {name}")
-        return wanted
-    containers = [c["name"] for c in spec["containers"]]
-    if len(containers) == 1:
-        return str(containers[0])
-    message = f"a container name must be specified for pod {name}, choose one of: [{' '.join(containers)}]"
-    for field, kind in (("initContainers", "init"), ("ephemeralContainers", "ephemeral")):
-        names = [c["name"] for c in spec.get(field) or ()]
-        if names:
-            message += f" or one of the {kind} containers: [{' '.join(names)}]"
-    raise bad_request(message)
 
 
 def _log_parameters(call: Call) -> list[tuple[str, str]]:
