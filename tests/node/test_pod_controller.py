@@ -362,6 +362,24 @@ async def test_a_forced_deletion_is_told_to_the_provider() -> None:
         await until(lambda: not provider.pods)
 
 
+async def test_a_provider_that_forgets_a_deleted_pod_without_a_word_does_not_cost_the_grace_period(
+    any_provider: Provider,
+) -> None:
+    api = PodApi()
+    async with controlled(api, any_provider, poll_interval=3600) as controller:
+        api.put_pod(pod("p"))
+        await until(lambda: any_provider.count("create", "p") == 1)
+        controller._records.status_from_provider(PodKey("default", "p", "uid-p"), running(pod("p")))
+        await until(lambda: api.status("p").phase == "Running")
+        any_provider.notify = lambda key, status, *, deleting=False: None
+        before = asyncio.get_running_loop().time()
+        api.user_deletes("p", 300)
+        await until(lambda: not api.has("p"))
+        assert asyncio.get_running_loop().time() - before < 1, "virtual seconds"
+        finals = [write[2]["status"] for write in api.writes if write[0] == "patch"]
+        assert (finals[-1]["phase"], finals[-1]["reason"]) == ("Succeeded", "Terminated")
+
+
 async def test_a_finalizer_keeps_the_object_and_the_node_does_not_hammer() -> None:
     api, provider = PodApi(), NotifyingProvider()
     one = pod("p")

@@ -22,7 +22,7 @@ from virtual_kubelet.node.pod_record import Applied, PodRecord
 from virtual_kubelet.node.pod_records import PodRecords
 from virtual_kubelet.node.pod_status_patch import had_run, is_terminal, no_container_runs
 from virtual_kubelet.node.provider_calls import ProviderCallError, ProviderCalls
-from virtual_kubelet.node.provider_failures import failed_status, lost_status, pending_status
+from virtual_kubelet.node.provider_failures import failed_status, lost_status, pending_status, terminated_status
 from virtual_kubelet.node.retries import retry_delay
 from virtual_kubelet.node.status_writer import StatusWriter
 from virtual_kubelet.objects.core_v1 import Pod, PodStatus
@@ -278,6 +278,13 @@ class PodWorker:
                 return
             raise ProviderCallError("delete_pod", TransientError("the provider still has the pod"))
         self._start_grace(record, grace or 0)
+        if not (record.status is not None and no_container_runs(record.status)) and not await self._calls.knows(
+            record.key
+        ):
+            # Gone without a word. One that takes its time is still known, and says so when it has ended.
+            record.in_provider = False
+            record.status = terminated_status(record.pod.status, self._config.clock.now())
+            self._writer.submit(record)
 
     async def _drain_one(self, record: PodRecord) -> None:
         if record.draining is None:  # bound since the node drains
