@@ -57,3 +57,38 @@ def test_every_row_of_upstream_s_rules_has_a_test_or_says_why_not(repository: Pa
     heads = ("| upstream |", "| rule |", "| thread |")
     bare = [row for row in rows if "tests/" not in row and not row.startswith(heads)]
     assert all("not offered yet" in row or "a benchmark, not a test" in row for row in bare), bare
+
+
+#: Rows of ../shared/research/upstream.md that the list must have, and sections it may have more of.
+_SECTIONS = ("8.2", "8.3", "10.1", "10.2", "10.3")
+_NAMES = re.compile(r"Test\w+|Benchmark\w+|\w+Scenario\w*|…With\w+|#\d+")
+
+
+def _section(text: str, number: str) -> str:
+    start = text.index(f"\n### {number} ")
+    return text[start : text.index("\n##", start + 1)]
+
+
+def _subjects(row: str) -> list[list[str]]:
+    """What the first cell of a row is about: upstream's tests, or threads; each as the ways the list may call it."""
+    cell = row.split("|")[1]
+    subjects = []
+    for prefix, inner in re.findall(r"(\w+)\{([^}]*)\}", cell):
+        subjects += [[prefix + name.strip(), "…" + name.strip(), name.strip()] for name in inner.split(",")]
+    cell = re.sub(r"\w+\{[^}]*\}", "", cell)
+    prefix = re.match(r"\s*(Test\w+)/", cell)
+    subjects += [[name] for name in _NAMES.findall(cell)]
+    if prefix:
+        subjects += [[f"{prefix[1]}/{name}", f"/{name}", name] for name in re.findall(r"/(\w+)", cell)]
+    return subjects or [[cell.strip()]]
+
+
+@pytest.mark.recording
+@pytest.mark.parametrize("number", _SECTIONS)
+def test_no_rule_of_upstream_is_forgotten(repository: Path, shared: Path, number: str) -> None:
+    section = _section((shared / "research/upstream.md").read_text(), number)
+    rows = [line for line in section.splitlines() if line.startswith("|")][2:]
+    assert len(rows) >= 5
+    listed = (repository / "docs/upstream-rules.md").read_text()
+    forgotten = [ways[0] for row in rows for ways in _subjects(row) if not any(way in listed for way in ways)]
+    assert forgotten == []
