@@ -360,7 +360,7 @@ async def test_a_provider_that_does_not_answer_its_ping_is_not_ready_in_time(clu
             raise ConnectionError("the backend is gone")
 
     kubelet = Kubelet(cluster.config(Dead, startup_timeout=1.0))
-    with pytest.raises(StartupTimeoutError, match=r"was not Ready within 1 s"):
+    with pytest.raises(StartupTimeoutError, match=r"was not Ready within 1 s: .*the backend is gone"):
         await kubelet.run()
     ready = await cluster.ready()
     assert (ready.status, ready.reason) == ("False", "ProviderPingFailed")
@@ -417,3 +417,32 @@ async def test_a_provider_is_refused_before_the_api_server_is_asked(tmp_path: Pa
         await Kubelet(KubeletConfig(provider=lambda context: None, **options)).run()
     with pytest.raises(ApiConnectionError):
         await Kubelet(KubeletConfig(provider=Recorder, **options)).run()
+
+
+async def test_a_provider_that_does_not_list_its_pods_is_why_the_node_is_not_ready(cluster: Cluster) -> None:
+    class Broken(Recorder):
+        async def get_pods(self) -> Sequence[Pod]:
+            raise OSError("the backend is away")
+
+    with pytest.raises(StartupTimeoutError, match="the provider did not list its pods: the backend is away"):
+        await Kubelet(cluster.config(Broken, startup_timeout=2.0)).run()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda node: node.status.capacity.update(cpu=1), "AttributeError"),
+        (lambda node: setattr(node.status, "capacity", {"cpu": 4}), "Expected `str"),
+        (lambda node: setattr(node.metadata, "labels", object()), "object"),
+    ],
+    ids=["raises", "a number", "nonsense"],
+)
+async def test_a_provider_that_makes_no_node_of_it_is_named(
+    cluster: Cluster, wrong: Callable[[Node], None], said: str
+) -> None:
+    class Wrong(Recorder):
+        def configure_node(self, node: Node) -> None:
+            wrong(node)
+
+    with pytest.raises(ProviderConfigError, match=f"provider 'Wrong' made no Node of it.*{said}"):
+        await Kubelet(cluster.config(Wrong)).run()

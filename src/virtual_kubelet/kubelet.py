@@ -11,13 +11,14 @@ Everything runs in one task group: the first error ends the node, and leaves ``K
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from virtual_kubelet.errors import ApiConnectionError, ApiError, StartupTimeoutError
 from virtual_kubelet.kubelet_config import KubeletConfig, OnShutdown
 from virtual_kubelet.kubelet_parts import HTTPS_SERVER, POD_CONTROLLER, KubeletParts, make_parts
+from virtual_kubelet.node.readiness import Obstacle
 from virtual_kubelet.preflight import explain_refusal
 from virtual_kubelet.server.kubelet_api import KubeletServer
 from virtual_kubelet.telemetry.logs import bind, get_logger
@@ -115,7 +116,8 @@ class Kubelet:
                     if not starting.expired():
                         raise
                     cause = parts.node_controller.last_error
-                    raise self._too_late(cause) from (cause or error)
+                    why = cause or parts.pod_controller.trouble or _sentence(parts.node_controller.obstacles)
+                    raise self._too_late(why) from (cause or error)
                 self._ready.set()
                 log.info("node is Ready", extra={"url": self.url})
                 await asyncio.get_running_loop().create_future()  # until cancelled
@@ -153,8 +155,8 @@ class Kubelet:
         readiness.open(POD_CONTROLLER)
         await parts.node_controller.wait_reported_ready()
 
-    def _too_late(self, cause: Exception | None) -> StartupTimeoutError:
-        why = f": {cause}" if cause is not None else ""
+    def _too_late(self, cause: Exception | str | None) -> StartupTimeoutError:
+        why = f": {cause}" if cause else ""
         return StartupTimeoutError(
             f"node {self.config.node_name} was not Ready within {self.config.startup_timeout:g} s{why}"
         )
@@ -193,6 +195,10 @@ async def _write(write: Coroutine[Any, Any, None], what: str) -> None:
             await write
     except (ApiError, ApiConnectionError, TimeoutError) as error:
         log.error("could not %s: %s", what, str(error) or "the API server did not answer in time")
+
+
+def _sentence(obstacles: Sequence[Obstacle]) -> str:
+    return "; ".join(obstacle.message for obstacle in obstacles)
 
 
 def _failed(task: asyncio.Task[None]) -> bool:

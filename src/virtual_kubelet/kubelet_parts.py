@@ -13,7 +13,7 @@ from typing import Final
 from virtual_kubelet.contracts.context import ProviderContext
 from virtual_kubelet.contracts.nodes import NodeConfigurer
 from virtual_kubelet.contracts.pods import PodKey, PodLifecycleHandler
-from virtual_kubelet.errors import ConfigurationError
+from virtual_kubelet.errors import ConfigurationError, ProviderConfigError
 from virtual_kubelet.kube.certificate_rotation import CertificateRotation
 from virtual_kubelet.kube.client import ApiClient
 from virtual_kubelet.kube.events import EventRecorder
@@ -25,6 +25,7 @@ from virtual_kubelet.node.node_template import default_node, system_information
 from virtual_kubelet.node.pod_controller import PodController
 from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.readiness import NodeReadiness
+from virtual_kubelet.node.registration import copy_node
 from virtual_kubelet.node_certificates import ServingCertificate, client_rotation
 from virtual_kubelet.objects.core_v1 import ConfigMap, Node, ObjectReference, Pod, PodStatus, Secret
 from virtual_kubelet.preflight import address_towards, kubelet_version, meet_api_server
@@ -222,7 +223,15 @@ def _node(config: KubeletConfig, ips: Sequence[str], port: int, version: str, pr
         labels=config.labels,
     )
     if isinstance(provider, NodeConfigurer):
-        provider.configure_node(node)
+        try:
+            provider.configure_node(node)
+            copy_node(node)  # is it still one?
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            # Somebody else's code: without its node there is none, and the user must hear whose fault it is.
+            said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            raise ProviderConfigError(f"provider {config.provider_name!r} made no Node of it: {said}") from error
     if config.configure_node is not None:
         config.configure_node(node)
     return node

@@ -784,6 +784,20 @@ async def test_a_young_pod_that_is_not_reported_yet_is_not_lost() -> None:
         assert api.status("p").phase == "Failed"
 
 
+async def test_a_pod_that_was_long_in_coming_is_young_when_it_has_come() -> None:
+    """The provider took it after ten minutes, and reports it a little later."""
+    api, provider = PodApi(), Provider()
+    provider.fail("create", "p", TransientError("no room", retry_after=600))
+    provider.report = lambda key, status: None  # type: ignore[method-assign]
+    async with controlled(api, provider):
+        one = pod("p")
+        api.put_pod(one)
+        await until(lambda: provider.count("status", "p") >= 5)
+        assert api.status("p").phase == "Pending"
+        provider.statuses[PodKey.of(one)] = running(one)
+        await until(lambda: api.status("p").phase == "Running")
+
+
 async def test_polling_asks_only_about_pods_that_have_not_ended() -> None:
     api, provider = PodApi(), Provider()
     async with controlled(api, provider):

@@ -26,6 +26,7 @@ from virtual_kubelet.node.ping import DEFAULT_PING_INTERVAL, DEFAULT_PING_TIMEOU
 from virtual_kubelet.node.readiness import (
     NOT_READY_REASON,
     NodeReadiness,
+    Obstacle,
     PingResult,
     obstacles_to_ready,
     ready_condition,
@@ -205,6 +206,11 @@ class NodeController:
         """Until the API server has been told that the node is Ready. Raises as ``wait_ready``."""
         await self._until(self._reported_ready)
 
+    @property
+    def obstacles(self) -> Sequence[Obstacle]:
+        """What keeps the node from being Ready, by our own lights."""
+        return obstacles_to_ready(self.readiness.obstacles, self._pinger.result)
+
     async def mark_not_ready(self, reason: str, message: str) -> None:
         """Write Ready=False for good, as when stopping; also after ``run`` has ended. Raises API errors."""
         self.readiness.close("stopping", message, reason=reason or NOT_READY_REASON)
@@ -319,7 +325,7 @@ class NodeController:
             if self._deleted:
                 return
             node = copy_node(self._node)
-            obstacles = obstacles_to_ready(self.readiness.obstacles, self._pinger.result)
+            obstacles = self.obstacles
             complete_status(node, ready_condition(obstacles, self._verdict), image_limit=self._image_limit)
             starting = bool(obstacles) and all(obstacle.starting for obstacle in obstacles)
             keep_ready = starting and self._clock.monotonic() < self._grace_ends

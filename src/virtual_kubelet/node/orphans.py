@@ -41,6 +41,8 @@ class OrphanSweeper:
         self._calls = calls
         self._records = records
         self._suspects: set[str] = set()
+        #: What ``take_stock`` is waiting for; empty when nothing is in its way.
+        self.trouble = ""
 
     async def take_stock(self) -> None:
         """Learn who is with the provider already. Goes on trying: without a complete list nothing may begin."""
@@ -54,14 +56,15 @@ class OrphanSweeper:
                     if record.in_provider:
                         record.found = held[record.key.uid]
                 await self._sweep(pods, certain=True)
+                self.trouble = ""
                 return
             except ProviderCallError as error:
-                why = f"the provider did not list its pods: {error}"
+                self.trouble = f"the provider did not list its pods: {error}"
             except (ApiError, ApiConnectionError) as error:
-                why = f"the API server does not say whether a pod of the provider is still wanted: {error}"
+                self.trouble = f"the API server does not say whether a pod of the provider is still wanted: {error}"
             attempt += 1
             delay = retry_delay(attempt, self._config.retry_initial, _LONGEST_PAUSE)
-            log.warning("%s; nothing begins before that is known, trying again in %.1f s", why, delay)
+            log.warning("%s; nothing begins before that is known, trying again in %.1f s", self.trouble, delay)
             await asyncio.sleep(delay)
 
     async def run(self) -> None:

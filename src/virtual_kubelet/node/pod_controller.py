@@ -104,6 +104,11 @@ class PodController:
         """Until the pods are known, the provider's too, and workers run."""
         await self._ready.wait()
 
+    @property
+    def trouble(self) -> str:
+        """Why it is not ready yet, where that is known; for people."""
+        return self._sweeper.trouble
+
     def reference_changed(self, kind: str, namespace: str, name: str) -> None:
         """A ConfigMap, Secret or Service that pods refer to appeared, changed or went: those that wait for it try again."""
         assert self.config.references is not None

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 from virtual_kubelet.contracts.pods import PodStatusBatch
+from virtual_kubelet.node.cached_pod import CachedPod
 from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.pod_record import PodRecord
 from virtual_kubelet.node.pod_records import PodRecords
@@ -21,7 +22,8 @@ __all__ = ["PodPoller"]
 
 log = get_logger(__name__)
 
-#: A pod this young that the provider does not know yet is not lost (node/sync.go).
+#: A pod this young that the provider does not know yet is not lost (node/sync.go, which counts from the API object's
+#: creation: a pod that could not be created for a while is lost there at once).
 _YOUNG: Final = timedelta(minutes=1)
 
 
@@ -78,7 +80,7 @@ class PodPoller:
         if status is None:
             if record.delete_grace is not None:
                 status = terminated_status(pod.status, now)
-            elif pod.status.phase != "Running" and now - parse_time(pod.metadata.creation_timestamp or "") < _YOUNG:
+            elif pod.status.phase != "Running" and self._is_young(record, pod):
                 return
             else:
                 status = lost_status(pod.status, now)
@@ -87,3 +89,10 @@ class PodPoller:
         except ValueError as error:
             with bind(**record.log_fields):
                 log.error("%s", error)
+
+    def _is_young(self, record: PodRecord, pod: CachedPod) -> bool:
+        clock = self._config.clock
+        if record.created_at is not None:
+            return clock.monotonic() - record.created_at < _YOUNG.total_seconds()
+        stamp = pod.metadata.creation_timestamp
+        return stamp is not None and clock.now() - parse_time(stamp) < _YOUNG

@@ -36,6 +36,7 @@ class PodRecord:
         "attempts",
         "busy",
         "created",
+        "created_at",
         "delete_grace",
         "draining",
         "evicting",
@@ -70,6 +71,7 @@ class PodRecord:
         self.in_provider: bool | None = None
         self.found: Pod | None = None  # as the provider had it when this process began
         self.created = False  # by this process
+        self.created_at: float | None = None  # when that had succeeded, by the monotonic clock
         self.status: PodStatus | None = None  # the newest from the provider
         self.status_is_ours = False  # the node wrote it, as the provider's call failed
         self.refused: PodStatus | None = None  # a status the API server calls invalid

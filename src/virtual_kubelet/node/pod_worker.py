@@ -217,6 +217,7 @@ class PodWorker:
         record.status_is_ours = True
         await self._calls.create_pod(resolved)
         record.in_provider, record.applied, record.attempts = True, applied, 0
+        record.created_at = self._config.clock.monotonic()
         self._event(record, "Normal", "ProviderCreateSuccess", "Create pod in provider successfully")
 
     async def _resolve(self, record: PodRecord, pod: Pod, call: str) -> Pod:
