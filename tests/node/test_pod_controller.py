@@ -699,6 +699,22 @@ async def test_a_provider_that_reports_nonsense_is_told_so_and_loses_nothing() -
         assert api.status("p").phase == "Running"
 
 
+async def test_a_pod_whose_spec_cannot_be_read_is_told_so_and_ends_nothing() -> None:
+    api, provider = PodApi(), NotifyingProvider()
+    async with controlled(api, provider, pod_event_filter=lambda one: True) as controller:
+        api.put_pod(pod("other"))
+        api.put_pod(pod("p"))
+        await until(lambda: api.status("p").phase == "Running")
+        api.change("p", lambda obj: obj.update(spec={"containers": "of another kind"}))
+        await until(lambda: "UnreadablePodSpec" in api.reasons())
+        api.change("other", lambda obj: obj["metadata"].update(labels={"a": "b"}))
+        await until(lambda: provider.count("update", "other") == 1)
+        assert sorted(one.metadata.name or "" for one in controller.list()) == ["other", "p"]
+        api.user_deletes("p")
+        await until(lambda: not api.has("p"))
+        assert {key.name for key in provider.pods} == {"other"}
+
+
 # Environment
 
 

@@ -36,3 +36,10 @@ class CachedPod(msgspec.Struct):
     def decode(self) -> Pod:
         """The whole pod; metadata and spec are the caller's own. Raises ``msgspec.DecodeError``."""
         return Pod(metadata=msgspec.structs.replace(self.metadata), spec=_specs.decode(self.spec), status=self.status)
+
+    def decode_or_bare(self) -> Pod:
+        """The same, with an empty spec where it cannot be read: for those who need no spec of it."""
+        try:
+            return self.decode()
+        except msgspec.DecodeError:
+            return Pod(metadata=msgspec.structs.replace(self.metadata), status=self.status)

@@ -123,11 +123,11 @@ class PodController:
     def get(self, namespace: str, name: str) -> Pod | None:
         """A pod as the API server last said."""
         cached = self._informer.get(namespace, name)
-        return None if cached is None else cached.decode()
+        return None if cached is None else cached.decode_or_bare()
 
     def list(self) -> Iterable[Pod]:
         """All pods of this node as the API server last said."""
-        return (cached.decode() for cached in list(self._informer.values()))
+        return (cached.decode_or_bare() for cached in list(self._informer.values()))
 
     def newest_status(self, key: PodKey) -> object | None:
         """The provider's newest status of a pod, which the API server may not have yet."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
-import msgspec
-
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.node.cached_pod import CachedPod
 from virtual_kubelet.node.pod_controller_config import PodControllerConfig
@@ -105,7 +103,7 @@ class PodRecords:
         if record is None:
             self.on_add(new)
             return
-        if self._filter is not None and not self._filter(new.decode()):
+        if self._filter is not None and not self._filter(new.decode_or_bare()):
             return
         record.pod = new
         record.last_patch = None
@@ -127,10 +125,7 @@ class PodRecords:
         record = self._by_uid.get(pod.metadata.uid or "")
         if record is None:
             return
-        try:
-            record.last_decoded = (record.pod or pod).decode()
-        except msgspec.DecodeError:
-            record.last_decoded = Pod(metadata=pod.metadata)
+        record.last_decoded = (record.pod or pod).decode_or_bare()
         record.pod = None
         record.attempts = 0
         self._wake(record)
@@ -162,7 +157,7 @@ class PodRecords:
             self._wake(record)
 
     def _wanted(self, pod: CachedPod) -> bool:
-        return self._filter is None or self._filter(pod.decode())
+        return self._filter is None or self._filter(pod.decode_or_bare())
 
     def _new(self, key: PodKey) -> PodRecord:
         record = self._by_uid[key.uid] = PodRecord(key)

@@ -9,6 +9,8 @@ import asyncio
 import time
 from typing import Final
 
+import msgspec
+
 from virtual_kubelet.contracts.pods import PodKey, RerunSafe
 from virtual_kubelet.errors import InvalidInputError, NotFoundError, PermanentError, TransientError
 from virtual_kubelet.kube.events import EventRecorder, pod_reference
@@ -162,6 +164,10 @@ class PodWorker:
             self._try_later(record, error, None)
         except ProviderCallError as error:
             self._failed(record, error)
+        except msgspec.DecodeError as error:
+            # Of a server much newer than we are, say. One such pod must not end the node; a changed one is looked at again.
+            log.error("the pod's spec cannot be read: %s", error)
+            self._event(record, "Warning", "UnreadablePodSpec", f"this node cannot read the pod's spec: {error}")
         return False
 
     def _facts(self, record: PodRecord) -> Facts:
@@ -258,7 +264,7 @@ class PodWorker:
         self._event(record, "Normal", "ProviderUpdateSuccess", "Update pod in provider successfully")
 
     async def _delete(self, record: PodRecord) -> None:
-        pod = record.pod.decode() if record.pod is not None else record.last_decoded
+        pod = record.pod.decode_or_bare() if record.pod is not None else record.last_decoded
         assert pod is not None
         grace = pod.metadata.deletion_grace_period_seconds
         if record.pod is None:
@@ -290,7 +296,7 @@ class PodWorker:
     async def _drain_one(self, record: PodRecord) -> None:
         if record.draining is None:  # bound since the node drains
             return
-        pod = record.pod.decode() if record.pod is not None else record.last_decoded
+        pod = record.pod.decode_or_bare() if record.pod is not None else record.last_decoded
         assert pod is not None
         if pod.metadata.deletion_grace_period_seconds is None:
             own = pod.spec.termination_grace_period_seconds
