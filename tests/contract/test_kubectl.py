@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.contract.commands import command, running_node
 from tests.contract.transcript import fill, mismatch, parse
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
+NAMES = sorted(path.stem for path in TRANSCRIPTS.glob("*.txt"))
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ async def node(
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", sorted(path.stem for path in TRANSCRIPTS.glob("*.txt")))
+@pytest.mark.parametrize("name", NAMES)
 async def test_kubectl_prints_what_the_transcript_says(
     name: str, api_server: ApiServer, namespace: str, node: str, kubeconfig_file: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -40,13 +42,20 @@ async def test_kubectl_prints_what_the_transcript_says(
     environment = {
         "KUBECONFIG": str(kubeconfig_file(json.dumps(content))),
         "HOME": str(tmp_path),
+        # The test environment's own kubectl, whatever else this machine has.
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "TMPDIR": str(tmp_path),
         "LC_ALL": "C.UTF-8",
     }
     values = {"ns": namespace, "node": node, "files": os.fspath(TRANSCRIPTS), "context": content["current-context"]}
+    if name.endswith(".dev") and api_server.kind != "dev":
+        return  # what else a real server serves is not ours to say
+    wrong: list[str] = []
     for step in parse((TRANSCRIPTS / f"{name}.txt").read_text(), api_server.kind):
         done = await command("sh", "-c", fill(step.command, values), environment=environment, seconds=90)
-        where = f"{name}.txt:{step.line}: {step.command}"
-        assert not (wrong := mismatch(step.out, done.out, values)), f"{where}\n{wrong}\n{done.err}"
-        assert not (wrong := mismatch(step.err, done.err, values)), f"{where}\nstderr:\n{wrong}"
-        assert done.code == step.code, where
+        found = [mismatch(step.out, done.out, values), mismatch(step.err, done.err, values)]
+        if done.code != step.code:
+            found.append(f"exit code {done.code}, not {step.code}")
+        if any(found):
+            wrong += [f"{name}.txt:{step.line}: {step.command}", *filter(None, found)]
+    assert not wrong, "\n" + "\n".join(wrong)

@@ -32,7 +32,7 @@ PLACEHOLDERS: Final = {
 }
 ANY_LINES: Final = "..."
 _COMMAND: Final = re.compile(r"(?:(\w+))?\$ (.*)")
-_ONLY: Final = re.compile(r"(\w+)\| ?(.*)")
+_ONLY: Final = re.compile(r"(\w+)\|(.*)")
 _EXIT: Final = re.compile(r"\[exit (\d+)\]")
 _NAME: Final = re.compile(r"\{([a-z]+)\}")
 

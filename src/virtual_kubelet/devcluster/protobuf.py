@@ -115,9 +115,9 @@ class ProtobufDecoder:
     """Reads objects of the kinds whose schemas it has."""
 
     def __init__(self, schemas: Mapping[str, Schema]) -> None:
-        """``schemas``: of OpenAPI, by full name."""
+        """``schemas``: of OpenAPI, by full name. It reads a file."""
         self._schemas = {name.rpartition(".")[2]: schema for name, schema in schemas.items()}
-        self._numbers: dict[str, dict[int, tuple[str, str]]] | None = None
+        self._numbers = _load()
 
     def decode(self, data: bytes, kind: str) -> dict[str, Any]:
         """An envelope's object as its JSON would be. Raises ``BadProtobuf``.
@@ -128,13 +128,8 @@ class ProtobufDecoder:
         self._struct(data, kind, self._schemas[kind].get("properties", {}), value)
         return value
 
-    def _message(self, name: str) -> dict[int, tuple[str, str]]:
-        if self._numbers is None:
-            self._numbers = _load()
-        return self._numbers.get(name, {})
-
     def _struct(self, data: bytes, message: str, properties: Mapping[str, Schema], into: dict[str, Any]) -> None:
-        known = self._message(message)
+        known = self._numbers.get(message, {})
         for number, value in _fields(data, message):
             name, inner = known.get(number, ("", ""))
             schema = properties.get(name)

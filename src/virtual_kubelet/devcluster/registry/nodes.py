@@ -64,7 +64,12 @@ class Nodes(Resource):
             taints.append({"key": NOT_READY_TAINT, "effect": "NoSchedule"})
 
     def default(self, obj: dict[str, Any]) -> None:
-        """What is not said to be reserved is allocatable."""
+        """What is not said to be reserved is allocatable; of two fields for one thing, the older one counts."""
+        spec = obj["spec"]
+        if spec.get("podCIDR") and spec["podCIDR"] not in (spec.get("podCIDRs") or ())[:1]:
+            spec["podCIDRs"] = [spec["podCIDR"]]
+        elif spec.get("podCIDRs"):
+            spec["podCIDR"] = spec["podCIDRs"][0]
         status = obj.get("status") or {}
         if "capacity" in status and "allocatable" not in status:
             status["allocatable"] = dict(status["capacity"])

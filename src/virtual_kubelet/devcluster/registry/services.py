@@ -13,6 +13,10 @@ from virtual_kubelet.devcluster.statuses import FieldError, StatusError, field_i
 
 __all__ = ["ClusterIPs", "Services"]
 
+#: Types whose ports are open on nodes.
+_OPEN_TYPES: Final = ("NodePort", "LoadBalancer")
+_ADDRESS_FIELDS: Final = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")
+
 
 class ClusterIPs:
     """Hands out the addresses of one range, and node ports; the first address is the API server's."""
@@ -103,8 +107,9 @@ class Services(Resource):
         if spec["sessionAffinity"] == "ClientIP":
             spec.setdefault("sessionAffinityConfig", {"clientIP": {"timeoutSeconds": 10800}})
         for port in spec.get("ports") or []:
-            port.setdefault("targetPort", port.get("port", 0))
-        if spec["type"] in ("NodePort", "LoadBalancer"):
+            # What Go's clients leave out is 0 or empty.
+            port["targetPort"] = port.get("targetPort") or port.get("port", 0)
+        if spec["type"] in _OPEN_TYPES:
             spec.setdefault("externalTrafficPolicy", "Cluster")
         if spec["type"] == "LoadBalancer":
             spec.setdefault("allocateLoadBalancerNodePorts", True)
@@ -116,13 +121,33 @@ class Services(Resource):
 
     def prepare_update(self, new: dict[str, Any], old: dict[str, Any]) -> None:
         new["status"] = old["status"]
-        if new["spec"]["type"] != "ExternalName":
-            for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
-                if not new["spec"].get(field) and old["spec"].get(field):
-                    new["spec"][field] = old["spec"][field]
-            if new["spec"].get("clusterIPs") == old["spec"].get("clusterIPs") and "clusterIP" in new["spec"]:
-                # Who changes the one means the other, too.
-                new["spec"]["clusterIPs"] = [new["spec"]["clusterIP"], *(old["spec"].get("clusterIPs") or ())[1:]]
+        after, before = new["spec"], old["spec"]
+        # Of two fields for one thing, the one that was changed counts.
+        if after.get("clusterIP") != before.get("clusterIP") and after.get("clusterIPs") == before.get("clusterIPs"):
+            after["clusterIPs"] = [after["clusterIP"]] if after.get("clusterIP") else []
+        if after["type"] != "ExternalName":
+            for field in _ADDRESS_FIELDS:
+                if not after.get(field) and before.get(field):
+                    after[field] = before[field]
+        self._drop_what_went_with_the_type(after, before)
+
+    @staticmethod
+    def _drop_what_went_with_the_type(after: dict[str, Any], before: dict[str, Any]) -> None:
+        """Unless it was changed, too: then validation says what is wrong."""
+        gone: list[str] = []
+        if before["type"] != "ExternalName" and after["type"] == "ExternalName":
+            gone += _ADDRESS_FIELDS
+        if before["type"] == "LoadBalancer" and after["type"] != "LoadBalancer":
+            gone += ["allocateLoadBalancerNodePorts", "loadBalancerClass"]
+        if before["type"] in _OPEN_TYPES and after["type"] not in _OPEN_TYPES:
+            gone += ["externalTrafficPolicy", "healthCheckNodePort"]
+            ports = after.get("ports") or []
+            if [port.get("nodePort") for port in ports] == [port.get("nodePort") for port in before.get("ports") or []]:
+                for port in ports:
+                    port.pop("nodePort", None)
+        for field in gone:
+            if after.get(field) == before.get(field):
+                after.pop(field, None)
 
     def validate_create(self, obj: dict[str, Any]) -> list[FieldError]:
         return validate_service(obj["spec"])
@@ -140,7 +165,7 @@ class Services(Resource):
         addresses = self._addresses
         spec, metadata = obj["spec"], obj["metadata"]
         if spec["type"] == "ExternalName":
-            for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+            for field in _ADDRESS_FIELDS:
                 spec.pop(field, None)
             return
         spec.setdefault("ipFamilies", ["IPv4"])
@@ -152,7 +177,7 @@ class Services(Resource):
                 raise _refused(obj, field_invalid("spec.clusterIPs", [wanted], _ADDRESS_TAKEN))
             spec["clusterIP"] = address
         spec["clusterIPs"] = [spec["clusterIP"]]
-        if spec["type"] in ("NodePort", "LoadBalancer") and spec.get("allocateLoadBalancerNodePorts", True):
+        if spec["type"] in _OPEN_TYPES and spec.get("allocateLoadBalancerNodePorts", True):
             for index, port in enumerate(spec.get("ports") or []):
                 number = addresses.take_port(metadata["uid"], port.get("nodePort"))
                 if number is None:
