@@ -102,6 +102,22 @@ async def test_a_wrong_manifest_is_refused_in_words(tmp_path: Path, more: str, s
     assert "Traceback" not in done.err
 
 
+async def test_files_without_a_pod_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n")
+    done = await up("--run", str(config))
+    assert done.code == ExitCode.CONFIGURATION
+    assert "there is no Pod in what --run names" in done.err
+    assert "node " not in done.err
+
+
+async def test_what_never_came_up_does_not_say_that_it_stops(tmp_path: Path) -> None:
+    done = await up("--provider", "mock", "--provider-config", str(tmp_path / "nosuch.json"))
+    assert done.code == ExitCode.CONFIGURATION
+    assert "cannot read the provider configuration" in done.err
+    assert "stopping" not in done.out
+
+
 class Running:
     """``up`` until a signal; its lines as they come."""
 

@@ -15,7 +15,7 @@ from virtual_kubelet.kube.resources import PODS
 from virtual_kubelet.objects.core_v1 import Pod
 from virtual_kubelet.objects.durations import format_duration
 
-__all__ = ["FinishedPods"]
+__all__ = ["FinishedPods", "check_pods"]
 
 #: Seconds for one container's log, and its greatest size: what a node keeps of a container is no more by default.
 _LOG_TIMEOUT: Final = 30.0
@@ -45,8 +45,6 @@ class FinishedPods:
 
     async def run(self, manifests: Sequence[Manifest], timeout: float) -> ExitCode:
         """All of it. ``timeout`` counts from now. Raises ``ConfigurationError`` if an object is refused."""
-        if not any(manifest.resource is PODS for manifest in manifests):
-            raise ConfigurationError("there is no Pod in what --run names", hint="it waits for Pods to finish")
         try:
             async with asyncio.timeout(timeout):
                 for manifest in manifests:
@@ -96,6 +94,12 @@ class FinishedPods:
             prefix = f"{name}: " if len(containers) > 1 else ""
             for line in answer.body.decode(errors="replace").splitlines():
                 self._output.say(prefix + line)
+
+
+def check_pods(manifests: Sequence[Manifest]) -> None:
+    """Raises ``ConfigurationError`` if there is nothing to wait for."""
+    if not any(manifest.resource is PODS for manifest in manifests):
+        raise ConfigurationError("there is no Pod in what --run names", hint="it waits for Pods to finish")
 
 
 def _finished(pod: Pod | None) -> bool:

@@ -100,12 +100,15 @@ def add_parser(commands: Any) -> None:
 
 
 def _up(arguments: argparse.Namespace) -> int:
+    from virtual_kubelet.cli.finished_pods import check_pods
     from virtual_kubelet.cli.manifests import read_manifests
     from virtual_kubelet.cli.program import Interrupted, configure_logs, run_until_signal
 
     configure_logs(arguments)
     # What the user got wrong is said before anything is started.
     manifests = [manifest for path in arguments.run or () for manifest in read_manifests(path)]
+    if arguments.run:
+        check_pods(manifests)
     if arguments.kubeconfig_out:
         arguments.kubeconfig_out = Path(arguments.kubeconfig_out).absolute()
         _check_ours(arguments.kubeconfig_out)
@@ -148,6 +151,7 @@ async def _run(arguments: argparse.Namespace, manifests: Sequence[Manifest]) -> 
         finished = FinishedPods(admin, screen, Screen(sys.stdout))
         activity = Activity(admin, screen, finished.pod_changed)
         kubelet = Kubelet(config)
+        shown = False
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(activity.run(), name="activity")
             node = tasks.create_task(kubelet.run(), name="node")
@@ -157,9 +161,10 @@ async def _run(arguments: argparse.Namespace, manifests: Sequence[Manifest]) -> 
                 if arguments.run:
                     return await finished.run(manifests, arguments.timeout)
                 screen.say(_next_steps(arguments, cluster.url, kubeconfig))
+                shown = True
                 await asyncio.get_running_loop().create_future()  # until a signal
             finally:
-                if not arguments.run:
+                if shown:
                     screen.say(_farewell(arguments))
                 # The node first, so that its end is shown too; the API server stays until it has gone.
                 node.cancel()
@@ -225,7 +230,7 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _next_steps(arguments: argparse.Namespace, url: str, kubeconfig: Path) -> str:
-    what = "processes of this machine" if arguments.provider == "process" else f"provider {arguments.provider!r}'s"
+    what = "processes of this machine" if arguments.provider == "process" else f"those of provider {arguments.provider}"
     lines = [
         "",
         f'A dev cluster is up at {url} with the node "{arguments.nodename}", whose pods are {what}.',
