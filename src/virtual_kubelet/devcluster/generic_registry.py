@@ -153,6 +153,12 @@ class GenericRegistry:
 
     def _check_update(self, new: dict[str, Any], old: dict[str, Any], validate: Validation, *, whole: bool) -> None:
         metadata = new["metadata"]
+        if metadata == old["metadata"]:
+            # It has been found good when it was stored.
+            errors = validate(new, old)
+            if errors:
+                raise invalid(self.resource.kind, metadata["name"], errors, self.resource.group)
+            return
         changes = validate_meta_update(metadata, old["metadata"])
         # The API server looks several times at metadata, and says so.
         content, names = validate_meta_content(metadata), validate_kube_finalizers(metadata)

@@ -140,6 +140,16 @@ class Schemas:
         """``value`` as ``type_name``. Names of unknown fields are added to ``unknown``. Raises ``WrongType``."""
         return self._type(type_name)(value, path, unknown)
 
+    def regular_again(
+        self, value: dict[str, Any], type_name: str, unknown: list[str], known: dict[str, Any]
+    ) -> dict[str, Any]:
+        """``value``, whose members that are those of ``known`` (the same objects) are regular already."""
+        changed = {key: item for key, item in value.items() if known.get(key) is not item}
+        made = self.regular(changed, type_name, unknown)
+        result = {key: item for key, item in value.items() if key not in changed}
+        result.update((key, item) for key, item in made.items() if key not in result)
+        return result
+
     def _type(self, name: str) -> Convert:
         found = self._compiled.get(name)
         if found is None:
@@ -274,9 +284,10 @@ class Schemas:
                     continue
                 if item is None:
                     continue
-                if type(item) is not field.scalar:
-                    item = field.convert(item, (path, key), unknown)
-                if item or not field.omit_empty:
+                scalar, convert_item, omit_empty = field
+                if type(item) is not scalar:
+                    item = convert_item(item, (path, key), unknown)
+                if item or not omit_empty:
                     result[key] = item
             for key, make in absent:
                 if key not in result:

@@ -153,15 +153,17 @@ class Writer:
         current = {"kind": resource.kind, "apiVersion": resource.api_version, **stored.decode()}
         patched = apply_patch(body, call.request.headers.get("content-type"), current, resource.kind)
         unknown: list[str] = []
-        new = self._patched(resource, patched, unknown)
+        new = self._patched(resource, patched, unknown, current)
         report_unknown(unknown, options.validation, call.warnings, unfitting_patch)
         self._place(call, new)
         self._check_name(call, new)
         resource.default(new)
         return self._store(call, registry, stored, new, prepare, options)
 
-    def _patched(self, resource: Resource, patched: dict[str, Any], unknown: list[str]) -> dict[str, Any]:
-        """A regular object out of what a patch made. Raises 400, 422."""
+    def _patched(
+        self, resource: Resource, patched: dict[str, Any], unknown: list[str], current: dict[str, Any]
+    ) -> dict[str, Any]:
+        """A regular object out of what a patch made of ``current``. Raises 400, 422."""
         for field, own in (("kind", resource.kind), ("apiVersion", resource.api_version)):
             given = patched.get(field)
             if not given or not isinstance(given, str):
@@ -173,7 +175,7 @@ class Writer:
                     f'no kind "{kind}" is registered for version "{version}" in scheme "pkg/api/legacyscheme/scheme.go:30"'
                 )
         try:
-            obj: dict[str, Any] = self._state.schemas.regular(patched, resource.kind, unknown)
+            obj = self._state.schemas.regular_again(patched, resource.kind, unknown, current)
         except WrongType as error:
             raise unfitting_patch(str(error)) from None
         del obj["kind"], obj["apiVersion"]

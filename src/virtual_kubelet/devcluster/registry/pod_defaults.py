@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 from virtual_kubelet.devcluster.statuses import StatusError, forbidden
@@ -187,6 +188,7 @@ def quality_of_service(spec: dict[str, Any]) -> str:
     return "Guaranteed" if guaranteed else "Burstable"
 
 
+@lru_cache(maxsize=4096)
 def _positive(text: str | None) -> Quantity | None:
     quantity = Quantity(text) if text is not None else None
     return quantity if quantity is not None and quantity > Quantity(0) else None
