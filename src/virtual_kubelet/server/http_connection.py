@@ -24,6 +24,7 @@ from virtual_kubelet.server.http_messages import (
     text_response,
 )
 from virtual_kubelet.server.request_body import RequestBody
+from virtual_kubelet.server.request_reader import ServerConnection
 from virtual_kubelet.server.streaming_body import close_iterator, pump
 from virtual_kubelet.telemetry.logs import get_logger
 
@@ -52,7 +53,7 @@ class HttpConnection(asyncio.Protocol):
         self._owner = owner
         self._limits = owner.limits
         self._loop = asyncio.get_running_loop()
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.max_header_bytes)
+        self._http = ServerConnection(self._limits.max_header_bytes)
         self._peer: PeerIdentity | None = None
         self._remote = ""
         self._task: asyncio.Task[None] | None = None
