@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.kube.api_stand_in import ApiStandIn, answers, config_map, event, listed, refuses
+from tests.kube.api_stand_in import ApiStandIn, answers, config_map, event, listed, refuses, status
 from virtual_kubelet.errors import ApiNotFoundError, ForbiddenError
+from virtual_kubelet.kube.backoff import Backoff
 from virtual_kubelet.kube.client import ApiClient
 from virtual_kubelet.kube.references import ReferenceCache
 
@@ -23,6 +24,7 @@ class Namespace:
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.watchers: list[tuple[str, str, asyncio.Queue[bytes]]] = []
         self.forbidden = False
+        self.unwatchable = False
         self.hang_lists = False
         self.requests: list[str] = []
         self._version = 10
@@ -49,7 +51,7 @@ class Namespace:
         only = request.query.get("fieldSelector", "").removeprefix("metadata.name=")
         verb = "get" if name else "watch" if "watch" in request.query else "list"
         self.requests.append(f"{verb} {plural}/{name or only}")
-        if self.forbidden:
+        if self.forbidden or (self.unwatchable and verb != "get"):
             return await refuses(403, "Forbidden", "no relationship found")(request)
         if verb == "get":
             found = self.objects.get((plural, name))
@@ -69,6 +71,12 @@ class Namespace:
                 await response.write(await queue.get())
         finally:
             self.watchers.remove(entry)
+
+    def end_watches(self) -> None:
+        """And let nobody watch again; reading one by one is still allowed."""
+        self.unwatchable = True
+        for _, _, queue in self.watchers:
+            queue.put_nowait(event("ERROR", status(403, "Forbidden", "no relationship found")))
 
     @property
     def watched(self) -> list[str]:
@@ -199,6 +207,40 @@ async def test_a_refused_watch_says_why_and_is_tried_again(namespace: Namespace,
         namespace.forbidden = False
         await until(lambda: changes == [("ConfigMap", "ns", "c")])
         assert (await cache.get_config_map("ns", "c")).data == {"k": "v"}
+
+
+async def test_while_its_watch_fails_an_object_is_read_directly_and_not_from_what_may_be_old(
+    namespace: Namespace, client: ApiClient
+) -> None:
+    namespace.put("configmaps", "c", k="v")
+    async with running(client) as (cache, changes):
+        cache.hold("pod", namespace="ns", config_maps=["c"])
+        await until(lambda: namespace.watched == ["configmaps/c"])
+        namespace.end_watches()
+        await until(lambda: namespace.watched == [])
+        namespace.put("configmaps", "c", k="w")
+        await until(lambda: namespace.requests.count("list configmaps/c") > 1)
+        assert (await cache.get_config_map("ns", "c")).data == {"k": "w"}
+        assert changes == [("ConfigMap", "ns", "c")]
+        namespace.unwatchable = False
+        await until(lambda: len(changes) == 2)
+
+
+async def test_a_new_holder_does_not_wait_for_the_back_off_of_an_earlier_refusal(
+    namespace: Namespace, client: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("virtual_kubelet.kube.references.Backoff", lambda **_: Backoff(initial=3600, cap=3600))
+    namespace.put("configmaps", "c", k="v")
+    namespace.forbidden = True
+    async with running(client, first_answer=0.02) as (cache, changes):
+        cache.hold("early", namespace="ns", config_maps=["c"])
+        await until(lambda: "list configmaps/c" in namespace.requests)
+        with pytest.raises(ForbiddenError):
+            await cache.get_config_map("ns", "c")
+        namespace.forbidden = False
+        cache.hold("new", namespace="ns", config_maps=["c"])
+        await until(lambda: changes == [("ConfigMap", "ns", "c")])
+        await until(lambda: namespace.watched == ["configmaps/c"])
 
 
 async def test_a_slow_watch_is_not_waited_for(namespace: Namespace, client: ApiClient) -> None:

@@ -106,7 +106,8 @@ class Informer(Generic[T]):
         self._complained: str | None = None
         self._refusals = 0
         self._failing = True
-        self._hurried: asyncio.Event | None = None
+        self._hurried = asyncio.Event()
+        self._waiting = False
         self.resource_version = ""
 
     def add_handler(self, handler: InformerHandler[T]) -> None:
@@ -135,14 +136,16 @@ class Informer(Generic[T]):
         return self._failing
 
     def hurry(self) -> None:
-        """Do not wait for the end of a back-off: what made the last try fail may be over."""
-        if self._hurried is not None:
-            self._hurried.set()
+        """Do not wait for the end of a back-off: what made the last try fail may be over.
+
+        While a try is under way: should it fail, the next one follows at once.
+        """
+        self._hurried.set()
 
     @property
     def waiting(self) -> bool:
         """Whether it is in a back-off."""
-        return self._hurried is not None
+        return self._waiting
 
     async def wait_synced(self) -> None:
         """Until the first complete list is in the store."""
@@ -190,14 +193,15 @@ class Informer(Generic[T]):
         return isinstance(error, (TooManyRequestsError, ServerError))
 
     async def _pause(self, delay: float) -> None:
-        self._hurried = asyncio.Event()
+        self._waiting = True
         try:
             async with asyncio.timeout(delay):
                 await self._hurried.wait()
         except TimeoutError:
             return
         finally:
-            self._hurried = None
+            self._waiting = False
+            self._hurried.clear()
 
     def _complain(self, what: str, error: object) -> None:
         """Say what is wrong, once until it works again or something else is wrong."""
@@ -211,6 +215,7 @@ class Informer(Generic[T]):
         self._complained = None
         self._failing = False
         self._refusals = 0
+        self._hurried.clear()
 
     def _restarted(self, reason: str) -> None:
         if self._metrics is not None:
