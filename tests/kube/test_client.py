@@ -538,7 +538,7 @@ async def test_an_expired_client_certificate_says_so_however_the_server_refuses_
     context = stand_in.trust()
     shown = ClientCertificate(context, "user 'u' of a file")
     end = datetime.now(UTC) - timedelta(days=1)
-    await asyncio.to_thread(shown.show, *key_pair(authority.issue_cert("me.example", not_after=end)))
+    await shown.renew(*key_pair(authority.issue_cert("me.example", not_after=end)))
     client = new_client(config=stand_in.config(ssl_context=context, client_certificate=shown))
     for call in (client.get(CONFIG_MAPS, "c", "ns"), anext(client.watch(CONFIG_MAPS))):
         with pytest.raises(ApiConnectionError) as caught:
@@ -555,7 +555,7 @@ async def test_a_reset_with_a_good_certificate_is_only_a_reset(new_client: NewCl
     stand_in = ApiStandIn(authority, port=refusing.port)
     context = stand_in.trust()
     shown = ClientCertificate(context, "user 'u' of a file")
-    await asyncio.to_thread(shown.show, *key_pair(authority.issue_cert("me.example")))
+    await shown.renew(*key_pair(authority.issue_cert("me.example")))
     with pytest.raises(ApiConnectionError) as caught:
         await new_client(config=stand_in.config(ssl_context=context, client_certificate=shown)).get(CONFIG_MAPS, "c")
     assert "expired" not in str(caught.value)
@@ -569,7 +569,7 @@ async def test_a_401_for_an_expired_client_certificate_says_so(
     context = server.trust()
     shown = ClientCertificate(context, "user 'u' of a file")
     end = datetime.now(UTC) - timedelta(days=1)
-    await asyncio.to_thread(shown.show, *key_pair(authority.issue_cert("me.example", not_after=end)))
+    await shown.renew(*key_pair(authority.issue_cert("me.example", not_after=end)))
     server.script = [refuses(401, "Unauthorized", "Unauthorized")]
     client = new_client(config=server.config(ssl_context=context, client_certificate=shown))
     for call in (client.get(CONFIG_MAPS, "c", "ns"), anext(client.watch(CONFIG_MAPS))):
@@ -583,12 +583,12 @@ async def test_a_new_client_certificate_is_shown_on_new_connections(
 ) -> None:
     context = strict.trust()
     shown = ClientCertificate(context, "us")
-    await asyncio.to_thread(shown.show, *key_pair(authority.issue_cert("one.example")))
+    await shown.renew(*key_pair(authority.issue_cert("one.example")))
     client = new_client(config=strict.config(ssl_context=context, client_certificate=shown))
     await client.get(CONFIG_MAPS, "c", "ns")
     await client.get(CONFIG_MAPS, "c", "ns")
     assert len(strict.connections) == 1
-    await asyncio.to_thread(shown.show, *key_pair(authority.issue_cert("two.example")))
+    await shown.renew(*key_pair(authority.issue_cert("two.example")))
     await client.get(CONFIG_MAPS, "c", "ns")
     assert len(strict.connections) == 2
 
@@ -598,13 +598,13 @@ async def test_what_is_under_way_ends_on_its_connection_when_the_certificate_cha
 ) -> None:
     context, go = strict.trust(), asyncio.Event()
     shown = ClientCertificate(context, "us")
-    await asyncio.to_thread(shown.show, *key_pair(authority.issue_cert("one.example")))
+    await shown.renew(*key_pair(authority.issue_cert("one.example")))
     client = new_client(config=strict.config(ssl_context=context, client_certificate=shown))
     first, second = event("ADDED", config_map("a")), event("ADDED", config_map("b"))
     strict.script = [streams(first, go.wait(), second), answers(200, config_map("c"))]
     async with aclosing(client.watch(CONFIG_MAPS)) as events:
         assert (await anext(events)).type == "ADDED"
-        await asyncio.to_thread(shown.show, *key_pair(authority.issue_cert("two.example")))
+        await shown.renew(*key_pair(authority.issue_cert("two.example")))
         await client.get(CONFIG_MAPS, "c", "ns")
         go.set()
         assert (await anext(events)).type == "ADDED"

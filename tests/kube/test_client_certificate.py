@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import ssl
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -45,6 +45,18 @@ def test_the_same_pair_again_is_no_change(authority: trustme.CA) -> None:
     shown = ClientCertificate(ssl.create_default_context(), "us")
     pair = key_pair(authority.issue_cert("me.example"))
     shown.show(*pair)
+    shown.show(*pair)
+    assert shown.changes == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs files in memory")
+def test_the_key_never_is_on_a_disk(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**options: str) -> None:
+        raise AssertionError("a file on a disk")
+
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", refuse)
+    shown = ClientCertificate(ssl.create_default_context(), "us")
+    pair = key_pair(authority.issue_cert("me.example"))
     shown.show(*pair)
     assert shown.changes == 1
 
@@ -101,7 +113,7 @@ async def test_while_files_are_being_replaced_the_last_pair_stays_and_that_is_sa
 
 async def test_without_files_nothing_is_ever_due(authority: trustme.CA) -> None:
     shown = ClientCertificate(ssl.create_default_context(), "us")
-    await asyncio.to_thread(shown.show, *key_pair(authority.issue_cert("one.example")))
+    await shown.renew(*key_pair(authority.issue_cert("one.example")))
     shown.reject()
     assert not shown.due
     await shown.refresh()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import ssl
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -67,34 +71,40 @@ class ClientCertificate:
         self.expires: datetime | None = None
 
     def show(self, certificate: bytes, key: bytes) -> None:
-        """Show this one (both PEM) from now on; does nothing if it is the same. Blocks. Raises ``KubeconfigError``."""
-        # A file may hold both and be named twice, as a kubelet's kubeconfig does.
-        certificate, key = split_pem(certificate)[0] or certificate, split_pem(key)[1] or key
-        if (certificate, key) == self._pair:
-            return
-        expires = _end_of(certificate, self.whose)
+        """Show this one (both PEM) from now on; does nothing if it is the same. Raises ``KubeconfigError``."""
+        certificate, key = _parts_of(certificate, key)
+        if (certificate, key) != self._pair:
+            self._take(certificate, key, _end_of(certificate, self.whose))
+
+    async def renew(self, certificate: bytes, key: bytes) -> None:
+        """``show``, while connections may be made: what takes long is done in a thread, what changes the context is not.
+
+        OpenSSL does not guard a context that connections are made of against a change from another thread.
+        """
+        certificate, key = _parts_of(certificate, key)
+        if (certificate, key) != self._pair:
+            self._take(certificate, key, await asyncio.to_thread(_end_of, certificate, self.whose))
+
+    def _take(self, certificate: bytes, key: bytes, expires: datetime) -> None:
         self._load(self._context, certificate, key)
         self._pair = (certificate, key)
         self.expires = expires
         self.changes += 1
 
     def move_to(self, context: ssl.SSLContext) -> None:
-        """Show it in the connections of ``context`` from now on. Blocks."""
+        """Show it in the connections of ``context``, which has none yet, from now on. Blocks."""
         if self._pair is not None:
             self._load(context, *self._pair)
         self._context = context
 
     def _load(self, context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
-        # ssl takes files only; the file is private and gone at once.
-        with tempfile.NamedTemporaryFile(prefix="virtual-kubelet-") as file:
-            file.write(certificate.rstrip() + b"\n" + key)
-            file.flush()
-            try:
-                context.load_cert_chain(file.name, password=lambda: b"")
-            except (ssl.SSLError, ValueError):
-                raise KubeconfigError(
-                    f"the client certificate and key of {self.whose} do not work: are both PEM, and of one pair?"
-                ) from None
+        try:
+            with _file_of(certificate.rstrip() + b"\n" + key) as path:
+                context.load_cert_chain(path, password=lambda: b"")
+        except (ssl.SSLError, ValueError):
+            raise KubeconfigError(
+                f"the client certificate and key of {self.whose} do not work: are both PEM, and of one pair?"
+            ) from None
 
     @property
     def problem(self) -> str:
@@ -118,7 +128,7 @@ class ClientCertificate:
             return
         self._read_at = time.monotonic()
         try:
-            await asyncio.to_thread(self._read, self._files)
+            await self.renew(*await asyncio.to_thread(_read, self._files))
             self._trouble_said = False
         except (OSError, KubeconfigError) as error:
             if not self._trouble_said:
@@ -126,8 +136,32 @@ class ClientCertificate:
                 said = error.strerror if isinstance(error, OSError) else error
                 log.warning("cannot renew the client certificate from %s: %s", self._files.certificate, said)
 
-    def _read(self, files: CertificateFiles) -> None:
-        self.show(files.certificate.read_bytes(), files.key.read_bytes())
+
+def _parts_of(certificate: bytes, key: bytes) -> tuple[bytes, bytes]:
+    """A file may hold both and be named twice, as a kubelet's kubeconfig does."""
+    return split_pem(certificate)[0] or certificate, split_pem(key)[1] or key
+
+
+def _read(files: CertificateFiles) -> tuple[bytes, bytes]:
+    return files.certificate.read_bytes(), files.key.read_bytes()
+
+
+@contextmanager
+def _file_of(content: bytes) -> Iterator[str]:
+    """``ssl`` takes files only: one in memory, so that no key is on a disk, and nothing waits for one."""
+    if sys.platform == "linux":
+        file = os.memfd_create("client certificate")
+        try:
+            os.set_blocking(file, False)
+            os.write(file, content)
+            yield f"/proc/self/fd/{file}"
+        finally:
+            os.close(file)
+    else:
+        with tempfile.NamedTemporaryFile(prefix="virtual-kubelet-") as named:
+            named.write(content)
+            named.flush()
+            yield named.name
 
 
 def _end_of(certificate: bytes, whose: str) -> datetime:

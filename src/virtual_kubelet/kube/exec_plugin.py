@@ -185,7 +185,7 @@ class ExecPlugin:
             raise CredentialsError(f"{name} gave neither a token nor a client certificate and key")
         if pair is not None and self._certificate is not None:
             try:
-                await asyncio.to_thread(self._certificate.show, *pair)
+                await self._certificate.renew(*pair)
             except KubeconfigError:
                 raise CredentialsError(f"{name} gave a client certificate and key that do not work") from None
         self._header = header
