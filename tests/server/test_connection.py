@@ -96,7 +96,7 @@ async def test_slow_clients_give_way_to_the_next_who_comes(serve: Serve, sent: b
             client.writer.transport.pause_reading()  # type: ignore[attr-defined]
             client.send(sent)
             slow.append(client)
-        await until(lambda: server.connections == 3 and not server._idle)
+        await until(lambda: sum(one._in_headers or one._body is not None for one in server._connections) == 3)
         async with await RawClient.open(address) as other:
             assert (await other.ask("GET", "/")).status == 200
             assert server.connections == 3

@@ -86,6 +86,9 @@ class Owner:
     def idle(self, connection: HttpConnection) -> None:
         return
 
+    def waits(self, connection: HttpConnection) -> None:
+        pass
+
     def busy(self, connection: HttpConnection) -> None:
         return
 

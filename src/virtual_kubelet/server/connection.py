@@ -55,8 +55,8 @@ _CLEAN_UPS: Final = 2
 #: Refused connections are logged once in so many seconds: a flood must not fill the log, too.
 _REFUSAL_LOG_SECONDS: Final = 60.0
 _BACKLOG: Final = 512
-#: As Go's net/http: a client that vanished is noticed also behind a silent stream.
-_KEEP_ALIVE_SECONDS: Final = 15
+#: Probes without an answer after which a silent client is taken to have vanished.
+_KEEP_ALIVE_PROBES: Final = 3
 
 
 class HttpServer:
@@ -73,9 +73,9 @@ class HttpServer:
         self.limits = limits or ServerLimits()
         self.draining = False
         self._ssl_context = ssl_context
-        self._connections: dict[HttpConnection, None] = {}  # the oldest first
-        self._idle: dict[HttpConnection, None] = {}  # the one idle for longest first
-        self._greeting: dict[asyncio.Task[None], None] = {}  # the oldest first
+        self._connections: set[HttpConnection] = set()
+        self._waiting: dict[HttpConnection, None] = {}  # for their clients; who waits for longest first
+        self._greeting: dict[HttpConnection, asyncio.Task[None]] = {}  # in their handshake
         self._listeners: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._runner: asyncio.Task[None] | None = None
@@ -129,7 +129,7 @@ class HttpServer:
         except TimeoutError:
             log.info("cutting connections", extra={"connections": str(len(self._connections))})
         finally:
-            for greeting in self._greeting:
+            for greeting in self._greeting.values():
                 greeting.cancel()
             for connection in list(self._connections):
                 connection.abort()
@@ -148,8 +148,8 @@ class HttpServer:
         self._ssl_context = ssl_context
         if not retire:
             return
-        for greeting in self._greeting:
-            greeting.cancel()
+        while self._greeting:
+            self._greeting.popitem()[1].cancel()
         for connection in list(self._connections):
             connection.retire()
 
@@ -186,7 +186,7 @@ class HttpServer:
                     await asyncio.sleep(_SHORTAGE_PAUSE)
                     continue
                 if self._make_room():
-                    self._greeting[self._group.create_task(self._greet(connection))] = None
+                    self._welcome(connection)
                 else:
                     connection.close()
                     self._log_refusal()
@@ -202,44 +202,49 @@ class HttpServer:
             self._next_refusal_log = now + _REFUSAL_LOG_SECONDS
 
     def _make_room(self) -> bool:
-        """Whether one more fits in. Whoever keeps us waiting gives way to whoever comes: no slow client shuts others out."""
+        """Whether one more fits in. Who waits for his client for longest gives way: no slow client shuts others out."""
         if self.connections < self.limits.max_connections:
             return True
-        waiting = next(iter(self._idle), None)
-        if waiting is None and self._greeting:
-            greeting = next(iter(self._greeting))
-            del self._greeting[greeting]
-            greeting.cancel()
-            return True
-        if waiting is None:
-            waiting = next((one for one in self._connections if one.waits_for_client), None)
-        if waiting is None:
+        longest = next(iter(self._waiting), None)
+        if longest is None:
             return False
-        waiting.abort()
-        self.closed(waiting)  # its connection_lost comes with the next round of the loop
+        greeting = self._greeting.pop(longest, None)
+        if greeting is not None:
+            greeting.cancel()
+        else:
+            longest.abort()
+        self.closed(longest)  # its connection_lost comes with the next round of the loop
         return True
 
-    async def _greet(self, connection: socket.socket) -> None:
+    def _welcome(self, accepted: socket.socket) -> None:
+        assert self._group is not None
+        connection = HttpConnection(self)
+        self.waits(connection)
+        task = self._greeting[connection] = self._group.create_task(self._greet(accepted, connection))
+
+        def done(task: asyncio.Task[None]) -> None:
+            if task.cancelled() and connection not in self._connections:  # perhaps before it began
+                accepted.close()
+            if connection not in self._connections:
+                self._greeting.pop(connection, None)
+                self.closed(connection)
+
+        task.add_done_callback(done)
+
+    async def _greet(self, accepted: socket.socket, connection: HttpConnection) -> None:
+        """The handshake; the connection says ``idle`` when it has been made."""
         try:
-            _keep_alive(connection)
+            _keep_alive(accepted, self.limits.keep_alive)
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: HttpConnection(self),
-                connection,
+                lambda: connection,
+                accepted,
                 ssl=self._ssl_context,
                 ssl_handshake_timeout=self.limits.header_timeout if self._ssl_context else None,
                 ssl_shutdown_timeout=self.limits.close_timeout if self._ssl_context else None,
             )
         except OSError as error:  # ssl.SSLError, TimeoutError and ConnectionError are among them
-            connection.close()
+            accepted.close()
             log.debug("handshake failed: %s", type(error).__name__)
-        except BaseException:
-            connection.close()
-            raise
-        finally:
-            task = asyncio.current_task()
-            assert task is not None
-            self._greeting.pop(task, None)
-            self._check_empty()
 
     # What connections call
 
@@ -248,17 +253,24 @@ class HttpServer:
         return self._group.create_task(work)
 
     def idle(self, connection: HttpConnection) -> None:
-        self._connections[connection] = None
-        self._idle[connection] = None
+        if connection not in self._connections and self._greeting.pop(connection, None) is None:
+            connection.abort()  # it had to make room in the moment in which its handshake ended
+            return
+        self._connections.add(connection)
+        self.waits(connection)
         if self.draining:
             connection.close_if_idle()
 
+    def waits(self, connection: HttpConnection) -> None:
+        self._waiting.pop(connection, None)
+        self._waiting[connection] = None
+
     def busy(self, connection: HttpConnection) -> None:
-        self._idle.pop(connection, None)
+        self._waiting.pop(connection, None)
 
     def closed(self, connection: HttpConnection) -> None:
-        self._connections.pop(connection, None)
-        self._idle.pop(connection, None)
+        self._connections.discard(connection)
+        self._waiting.pop(connection, None)
         self._check_empty()
 
     def _check_empty(self) -> None:
@@ -301,8 +313,10 @@ async def open_listeners(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def _keep_alive(connection: socket.socket) -> None:
+def _keep_alive(connection: socket.socket, seconds: int) -> None:
+    """Have TCP ask a silent client whether it is still there: it may be at the end of a silent stream."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_KEEPIDLE"):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEP_ALIVE_SECONDS)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEP_ALIVE_SECONDS)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, seconds // _KEEP_ALIVE_PROBES))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEP_ALIVE_PROBES)

@@ -118,13 +118,6 @@ class HttpConnection(asyncio.Protocol):
             else:
                 self._advance()
 
-    @property
-    def waits_for_client(self) -> bool:
-        """Whether nothing but its client holds it up, and cutting it costs that client no more than another try."""
-        if self._successor is not None:
-            return False
-        return self._task is None or (self._drain_waiter is not None and not self._streaming)
-
     def close_if_idle(self) -> None:
         """Close between requests; a request under way is answered first (the owner is draining)."""
         if self._task is None and self._successor is None:
@@ -166,7 +159,6 @@ class HttpConnection(asyncio.Protocol):
             else:  # NEED_DATA, PAUSED, ConnectionClosed
                 if self._body is None and not self._in_headers and self._http.trailing_data[0]:
                     self._in_headers = True
-                    self._owner.busy(self)
                     self._deadline.set(self._limits.header_timeout)
                 return
 
@@ -311,7 +303,14 @@ class HttpConnection(asyncio.Protocol):
             else:
                 self._write(head)
                 self._streaming = True
-                await pump(body, self._write_chunk, self._drain, self._limits.write_buffer_bytes)
+                limits = self._limits
+                await pump(
+                    body,
+                    self._write_chunk,
+                    self._drain,
+                    limits.write_buffer_bytes,
+                    close_timeout=limits.close_timeout,
+                )
                 self._write(self._http.send(h11.EndOfMessage()))
             await self._drain()
         finally:
@@ -347,6 +346,10 @@ class HttpConnection(asyncio.Protocol):
             self._write(self._http.send(h11.Data(data=data)))
 
     async def _drain(self) -> None:
+        if not self._paused:
+            return
+        if not self._streaming:
+            self._owner.waits(self)
         while self._paused:
             self._drain_waiter = self._loop.create_future()
             try:
@@ -356,6 +359,7 @@ class HttpConnection(asyncio.Protocol):
                 raise _ClientGone from None
             finally:
                 self._drain_waiter = None
+        self._owner.busy(self)
 
     # Between requests
 
@@ -372,6 +376,7 @@ class HttpConnection(asyncio.Protocol):
                 self._linger()
         elif not self._body.complete:
             self._discarded = 0
+            self._owner.waits(self)
             self._deadline.set(self._limits.header_timeout)
             self._resume_reading()
             self._advance()
@@ -407,6 +412,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _linger(self) -> None:
         self._lingering = True
+        self._owner.waits(self)
         self._deadline.set(self._limits.linger_timeout)
         self._resume_reading()
 

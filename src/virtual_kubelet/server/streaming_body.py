@@ -13,7 +13,12 @@ T = TypeVar("T")
 
 
 async def pump(
-    body: AsyncIterator[bytes], write: Callable[[bytes], None], drain: Callable[[], Awaitable[None]], batch_bytes: int
+    body: AsyncIterator[bytes],
+    write: Callable[[bytes], None],
+    drain: Callable[[], Awaitable[None]],
+    batch_bytes: int,
+    *,
+    close_timeout: float,
 ) -> None:
     """Write all chunks of ``body``.
 
@@ -22,7 +27,8 @@ async def pump(
     whether a chunk is ready, its ``__anext__`` is started by hand and, if it waits, awaited from where it stands, in
     the same task: no second task, no time-out, no reordering.
 
-    Cancelling this cancels the wait inside ``body``. The iterator is not closed here (``close_iterator``).
+    Cancelling this cancels the wait inside ``body``. The iterator is not closed here (``close_iterator``), but when
+    ``write`` fails while ``body`` waits, that wait is cancelled, and its clean-up has ``close_timeout`` seconds.
     """
     batch: list[bytes] = []
     size = 0
@@ -39,7 +45,12 @@ async def pump(
             return
         else:
             if batch:
-                write(b"".join(batch))
+                try:
+                    write(b"".join(batch))
+                except BaseException:
+                    async with asyncio.timeout(close_timeout):
+                        await _cut_short(step)
+                    raise
                 batch.clear()
                 size = 0
             try:
@@ -82,6 +93,27 @@ def _continue(step: Generator[Any, Any, T], waits_for: Any) -> Generator[Any, An
 
 async def _resume(step: Generator[Any, Any, T], waits_for: Any) -> T:
     return await _continue(step, waits_for)
+
+
+async def _cut_short(step: Generator[Any, Any, object]) -> None:
+    """End a step that waits: otherwise its iterator would count as running, and could not be closed.
+
+    Its wait is cancelled, as if this task had been, and its clean-up awaited. What comes of it is nobody's.
+    """
+    try:
+        waits_for = step.throw(asyncio.CancelledError())
+    except (StopIteration, StopAsyncIteration, asyncio.CancelledError):
+        return
+    task = asyncio.current_task()
+    assert task is not None
+    before = task.cancelling()
+    try:
+        await _resume(step, waits_for)
+    except StopAsyncIteration:
+        return
+    except asyncio.CancelledError:
+        if task.cancelling() > before:  # not ours
+            raise
 
 
 async def close_iterator(body: object, timeout: float) -> None:
