@@ -37,7 +37,8 @@ class ApiStandIn:
     authority: trustme.CA
     script: list[Answer] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
-    connections: set[int] = field(default_factory=set)
+    #: Kept, so that none is taken for an earlier one.
+    connections: set[asyncio.BaseTransport | None] = field(default_factory=set)
     names: tuple[str, ...] = ("127.0.0.1",)
     client_authority: trustme.CA | None = None
     port: int = 0
@@ -60,7 +61,7 @@ class ApiStandIn:
         await self._runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        self.connections.add(id(request.transport))
+        self.connections.add(request.transport)
         body = await request.read()
         self.seen.append(Seen(request.method, request.path, dict(request.query), dict(request.headers), body))
         answer = self.script.pop(0) if len(self.script) > 1 else self.script[0]
