@@ -267,7 +267,7 @@ async def test_a_certificate_that_changes_is_shown_without_a_restart(
     assert node.process.returncode is None
 
 
-async def test_streams_that_come_later_say_so(
+async def test_what_the_provider_does_not_offer_says_so(
     administrator: Caller, admin: ApiClient, node_name: str, namespace: str
 ) -> None:
     await admin.create(PODS, pod_on(node_name, "p"), namespace)
