@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from virtual_kubelet.streaming.buffers import Buffer
 
 __all__ = ["ByteQueue"]
+
+#: Pieces smaller than this are put together: thousands of tiny frames must not cost more than their bytes.
+_SMALL: Final = 4096
 
 
 class ByteQueue:
@@ -16,7 +21,8 @@ class ByteQueue:
     def __init__(self, taken: Callable[[int], None]) -> None:
         """``taken`` is called with the number of bytes that were read, or dropped."""
         self._taken = taken
-        self._held = bytearray()
+        self._pieces: deque[bytes | bytearray] = deque()
+        self._read = 0  # of the first piece
         self._ended = False
         self._more = asyncio.Event()
 
@@ -25,7 +31,12 @@ class ByteQueue:
         if self._ended:
             self._taken(len(data))
             return
-        self._held += data  # one piece, however small the frames were
+        last = self._pieces[-1] if self._pieces else None
+        if isinstance(last, bytearray) and len(last) < _SMALL:
+            last += data
+        else:
+            # A copy: what was received may be much larger than this part of it.
+            self._pieces.append(bytearray(data) if len(data) < _SMALL else bytes(data))
         self._more.set()
 
     def end(self) -> None:
@@ -35,8 +46,9 @@ class ByteQueue:
 
     def drop(self) -> None:
         """Nobody reads any more."""
-        held = len(self._held)
-        self._held.clear()
+        held = sum(map(len, self._pieces)) - self._read
+        self._pieces.clear()
+        self._read = 0
         self.end()
         if held:
             self._taken(held)
@@ -45,12 +57,16 @@ class ByteQueue:
         """At most ``size`` bytes, as soon as there are any; none at the end. For one reader."""
         if size <= 0:
             raise ValueError("read at least one byte")
-        while not self._held:
+        while not self._pieces:
             if self._ended:
                 return b""
             self._more.clear()
             await self._more.wait()
-        data = bytes(self._held[:size])
-        del self._held[:size]
+        piece = self._pieces[0]
+        data = piece[self._read : self._read + size]
+        self._read += len(data)
+        if self._read == len(piece):
+            self._pieces.popleft()
+            self._read = 0
         self._taken(len(data))
-        return data
+        return bytes(data)
