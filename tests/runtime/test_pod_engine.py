@@ -490,3 +490,26 @@ async def test_a_full_disk_hides_no_status(tmp_path: Path, monkeypatch: pytest.M
             e.runtime.end("main", 1)
             await asyncio.sleep(100)
         assert (e.status.phase, e.main.restart_count) == ("Running", 3)
+
+
+@pytest.mark.parametrize("policy", ["Always", "Never"])
+async def test_a_container_whose_image_changes_is_replaced_whatever_the_policy_also_by_a_new_engine(
+    tmp_path: Path, policy: str
+) -> None:
+    runtime = Runtime(LoopClock())
+    runtime.stubborn = True
+    changed = pod(policy, grace=10)
+    changed.spec.containers[0].image = "other"
+    async with running_engine(tmp_path, runtime) as e:
+        await e.engine.create_pod(pod(policy, grace=10))
+        await settle()
+        await e.engine.update_pod(changed)
+        await asyncio.sleep(5)
+        assert runtime.signals == [("main", 15)]
+        assert (e.main.image, e.main.restart_count) == ("i", 0)
+    async with running_engine(tmp_path, runtime) as e:
+        assert e.main.image == "i"
+        await asyncio.sleep(20)
+        assert runtime.signals == [("main", 15), ("main", 15), ("main", 9)]
+        assert (e.status.phase, e.main.image, e.main.restart_count) == ("Running", "other", 1)
+        assert runtime.started == ["main", "main"]

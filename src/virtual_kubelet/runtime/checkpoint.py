@@ -35,6 +35,8 @@ class RunCheckpoint(msgspec.Struct):
     last_id: str
     last_started: datetime | None
     last: ContainerExit | None
+    image: str = ""
+    replace: bool = False
 
 
 class PodCheckpoint(msgspec.Struct):

@@ -26,7 +26,7 @@ class EnginePod:
         deleting, failure: it is being deleted, or has failed as a whole (reason and message).
         kill_at: monotonic time at which SIGKILL is due, once it ends.
         active_until: monotonic time at which its activeDeadlineSeconds are over.
-        told: ids of containers that have had their SIGTERM.
+        told: containers that have had their SIGTERM, by id; with the monotonic time at which SIGKILL is due.
         obsolete: ids of runs that nobody can ask for any more.
         saved: its runs as the checkpoint has them; written under ``saving``.
     """
@@ -43,7 +43,7 @@ class EnginePod:
         self.failure: tuple[str, str] | None = None
         self.kill_at: float | None = None
         self.active_until: float | None = None
-        self.told: set[str] = set()
+        self.told: dict[str, float] = {}
         self.obsolete: list[str] = []
         self.saved: dict[str, RunCheckpoint] = {}
         self.saving = asyncio.Lock()
@@ -80,6 +80,18 @@ class EnginePod:
         if before and before not in (view.last_id, view.id):
             self.obsolete.append(before)
 
+    def change_images(self, clock: Clock, pod: Pod) -> None:
+        """Of a running pod, image, metadata and deadline may change; with its image a main container is replaced."""
+        images = {c.name: c.image for c in (*(pod.spec.init_containers or ()), *pod.spec.containers)}
+        for view in self.views:
+            image = images.get(view.container.name)
+            if image == view.container.image:
+                continue
+            view.container.image = image
+            view.run.replace = view in self.main and view.run.running and (image or "") != view.image
+        self.pod = pod
+        self.set_deadline(clock)
+
     def end_within(self, clock: Clock, grace: int | None) -> None:
         """A second, shorter grace period counts at once; a longer one never prolongs."""
         at = clock.monotonic() + max(0, _DEFAULT_GRACE if grace is None else grace)
@@ -104,9 +116,11 @@ class EnginePod:
                 v.last_id,
                 v.last_started,
                 v.last,
+                v.image,
+                v.run.replace,
             )
             for v in self.views
-            if v.run.backoff or (v.run.attempts and not v.id) or (v.last is not None and not v.last_id)
+            if v.run.replace or v.run.backoff or (v.run.attempts and not v.id) or (v.last is not None and not v.last_id)
         }
 
     def restore(self, clock: Clock, checkpoint: PodCheckpoint) -> None:
@@ -120,6 +134,7 @@ class EnginePod:
                 continue
             run = view.run
             run.attempts, run.started_at, view.id = saved.attempts, saved.started_at, saved.id
+            view.image, run.replace = saved.image, saved.replace
             view.last, view.last_id, view.last_started = saved.last, saved.last_id, saved.last_started
             run.exit, run.backoff = saved.exit, timedelta(seconds=saved.backoff)
             if run.exit is not None:

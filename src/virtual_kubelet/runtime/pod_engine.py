@@ -122,12 +122,7 @@ class PodEngine:
         held = self._pods.get(key)
         if held is None:
             raise NotFoundError(f"pod {key.name} is not known")
-        # Of a running pod only metadata and the deadline change without a restart; new images wait for the next run.
-        images = {c.name: c.image for c in (*(pod.spec.init_containers or ()), *pod.spec.containers)}
-        for view in held.views:
-            view.container.image = images.get(view.container.name, view.container.image)
-        held.pod = pod
-        held.set_deadline(self._clock)
+        held.change_images(self._clock, pod)
         if not held.deleting:
             await self._save(held)
         held.wake.set()
@@ -213,6 +208,7 @@ class PodEngine:
             await self._save(held)
             return 0
         waits = [] if held.active_until is None else [held.active_until]
+        waits += await self._replace(held)
         for view, at in held.due(self._clock):
             if at is not None:
                 view.backing_off = True
@@ -226,6 +222,24 @@ class PodEngine:
         await self._save(held, only_if_changed=True)
         await self._remove(held, held.obsolete)
         return max(_SHORTEST_WAIT, min(waits) - self._clock.monotonic()) if waits else None
+
+    async def _replace(self, held: EnginePod) -> list[float]:
+        """End the containers whose image has changed; gives when to look again."""
+        grace = held.pod.spec.termination_grace_period_seconds
+        waits = []
+        for view in held.views:
+            if not (view.run.replace and view.run.running):
+                continue
+            now = self._clock.monotonic()
+            if view.id not in held.told:
+                log.info("container %s is ended and run again: its image has changed", view.container.name)
+                await self._runtime.signal_container(view.id, signal.SIGTERM)
+                held.told[view.id] = now + (30 if grace is None else grace)
+            elif held.told[view.id] <= now:
+                await self._runtime.signal_container(view.id, signal.SIGKILL)
+                held.told[view.id] = now + self._kill_grace
+            waits.append(held.told[view.id])
+        return waits
 
     async def _start_container(self, key: PodKey, held: EnginePod, view: ContainerView) -> None:
         config = ContainerConfig(held.pod, view.container, view.run.attempts, init=view in held.init)
@@ -291,7 +305,7 @@ class PodEngine:
                 await self._runtime.signal_container(view.id, signal.SIGKILL)
             elif view.id not in held.told:
                 await self._runtime.signal_container(view.id, signal.SIGTERM)
-                held.told.add(view.id)
+                held.told[view.id] = held.kill_at
         if running:
             return left if left > 0 else self._kill_grace
         self._report(key, held)

@@ -36,15 +36,16 @@ class ContainerView:
         id: of the newest run; empty if it failed before the runtime had a container.
         failure: reason and message of a start that failed and is tried again.
         backing_off: it has ended and waits for its next run.
+        image: of the newest run; the container's own may have changed since.
         last, last_id, last_started: of the run before.
     """
 
-    __slots__ = ("backing_off", "container", "failure", "id", "last", "last_id", "last_started", "run")
+    __slots__ = ("backing_off", "container", "failure", "id", "image", "last", "last_id", "last_started", "run")
 
     def __init__(self, container: Container) -> None:
         self.container = container
         self.run = Run(container.name)
-        self.id = ""
+        self.id = self.image = ""
         self.failure: tuple[str, str] | None = None
         self.backing_off = False
         self.last: ContainerExit | None = None
@@ -57,6 +58,7 @@ class ContainerView:
         if run.exit is not None:
             self.last, self.last_id, self.last_started = run.exit, self.id, run.started_at
         self.id, self.failure, self.backing_off = container_id, None, False
+        self.image, run.replace = self.container.image or "", False
         run.attempts += 1
         run.started_at, run.exit, run.start_failures, run.due = started_at, None, 0, 0.0
 
@@ -209,8 +211,8 @@ def _container(
     succeeded = init and run.exit is not None and run.exit.exit_code == 0
     return ContainerStatus(
         name=view.container.name,
-        image=view.container.image or "",
-        image_id=view.container.image or "",
+        image=view.image or view.container.image or "",
+        image_id=view.image or view.container.image or "",
         container_id=_id(name, view.id),
         ready=run.running if not init else succeeded,
         restart_count=max(0, run.attempts - 1),

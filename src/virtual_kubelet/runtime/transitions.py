@@ -8,6 +8,7 @@ Rules of the kubelet (pkg/kubelet/kuberuntime/kuberuntime_manager.go, computePod
 - the first restart comes at once, later ones after 10 s, doubling to 300 s; a run of ten minutes begins that anew
   (client-go's util/flowcontrol/backoff.go, with the recordings of always-crash-loop);
 - a start that failed is tried again after 1 s, doubling to 300 s;
+- a main container whose image changes is ended, and runs again at once;
 - a pod with restartPolicy Never or OnFailure has ended when no container runs or will run again.
 """
 
@@ -39,6 +40,7 @@ class Run:
         backoff: delay before the next run, after those so far.
         start_failures: how often starting has failed since, in a way that is tried again.
         due: monotonic time of the next start; it does not count before that.
+        replace: what it is made of has changed: it ends, and runs again at once whatever the policy.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Run:
     backoff: timedelta = timedelta(0)
     start_failures: int = 0
     due: float = 0.0
+    replace: bool = False
 
     @property
     def running(self) -> bool:
@@ -64,7 +67,7 @@ class Step(NamedTuple):
 def backoff_of(run: Run) -> timedelta:
     """The delay after the run that has just ended: none after the first and after a long one, then doubled."""
     lasted = run.exit.finished_at - run.started_at if run.started_at is not None and run.exit is not None else None
-    if run.attempts <= 1 or (lasted is not None and lasted > BACKOFF_RESET):
+    if run.replace or run.attempts <= 1 or (lasted is not None and lasted > BACKOFF_RESET):
         return timedelta(0)
     return min(BACKOFF_CAP, max(BACKOFF_INITIAL, run.backoff * 2))
 
@@ -79,7 +82,9 @@ def _due(run: Run, now: float) -> Step:
 
 
 def _again(run: Run, policy: str) -> bool:
-    return run.exit is not None and (policy == "Always" or (policy == "OnFailure" and run.exit.exit_code != 0))
+    if run.exit is None:
+        return False
+    return run.replace or policy == "Always" or (policy == "OnFailure" and run.exit.exit_code != 0)
 
 
 def next_steps(init: Sequence[Run], main: Sequence[Run], policy: str, now: float) -> list[Step]:
