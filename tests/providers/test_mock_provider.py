@@ -97,6 +97,18 @@ async def test_a_script_makes_creation_fail_so_often(mock: Mock, kind: str, erro
     assert mock.phases() == ["Running"]
 
 
+async def test_of_a_pod_that_never_came_to_be_nothing_is_kept(mock: Mock) -> None:
+    one = pod(create_error="transient", create_error_times="1")
+    (before,) = await mock.provider.get_pod_ips(one)
+    with pytest.raises(TransientError):
+        await mock.provider.create_pod(one)
+    with pytest.raises(NotFoundError):
+        await mock.provider.delete_pod(one)
+    assert await mock.provider.get_pod_ips(one) != [before]
+    with pytest.raises(TransientError):  # its script begins anew
+        await mock.provider.create_pod(one)
+
+
 async def test_a_slow_deletion_ends_in_its_time_and_one_that_never_does_ignores_its_grace(mock: Mock) -> None:
     slow, never = pod("slow", delete_delay="7"), pod("never", delete_delay="never")
     for one in (slow, never):

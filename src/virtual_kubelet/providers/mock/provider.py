@@ -124,6 +124,8 @@ class MockProvider:
         key = PodKey.of(pod)
         held = self._pods.get(key)
         if held is None:
+            self._failed.pop(key, None)  # of one that never came to be nothing is kept either
+            self._addresses.pop(key, None)
             raise NotFoundError(f"pod {pod.metadata.name} is not known")
         if held.deleted:
             return
