@@ -49,10 +49,11 @@ def set_mark(mark: int) -> None:
     resource.setrlimit(resource.RLIMIT_RSS, (mark, mark))
 
 
-def members_of(marks: set[int], *, known: set[int], everywhere: bool) -> set[int]:
-    """The processes of containers: those with their marks, and their descendants, should they have changed it.
+def members_of(marks: set[int], *, mains: set[int], known: set[int], everywhere: bool) -> set[int]:
+    """The processes of containers: their main ones, those with their marks, and the descendants of both.
 
     Args:
+        mains: main processes of these containers that have not ended.
         known: main processes of other containers, which need not be looked at.
         everywhere: not only among the children of this process. It is the subreaper of all it starts, so what loses its
             parent becomes its child; what an earlier supervisor started does not.
@@ -67,7 +68,8 @@ def members_of(marks: set[int], *, known: set[int], everywhere: bool) -> set[int
         if stat is None or stat[0] in "ZX":
             continue
         children.setdefault(stat[1], []).append(pid)
-        if (everywhere or stat[1] == me) and pid not in known and mark_of(pid) in marks:
+        candidate = (everywhere or stat[1] == me) and pid not in known
+        if pid in mains or (candidate and mark_of(pid) in marks):
             found.append(pid)
     members = set(found)
     while found:

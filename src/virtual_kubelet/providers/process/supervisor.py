@@ -289,8 +289,11 @@ class Supervisor:
             time.sleep(0.002)
 
     def kill_once(self, marks: set[int], *, everywhere: bool = False) -> int:
-        others = {c.record["pid"] for c in self.containers.values() if c.running and c.record["mark"] not in marks}
-        return kill(members_of(marks, known=others, everywhere=everywhere or self.adopted))
+        running = [c for c in self.containers.values() if c.running]
+        mains = {c.record["pid"] for c in running if c.record["mark"] in marks and self.is_there(c)}
+        known = {c.record["pid"] for c in running} - mains
+        everywhere = everywhere or self.adopted
+        return kill(members_of(marks, mains=mains, known=known, everywhere=everywhere))
 
     def send_signal(self, request: dict[str, Any]) -> dict[str, Any]:
         container = self.containers.get(request["id"])
