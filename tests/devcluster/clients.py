@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 import ssl
 import tempfile
@@ -127,7 +128,10 @@ class Api:
         sent = dict(headers or {})
         if data is not None:
             sent.setdefault("Content-Type", content_type)
-        async with self._session.request(method, URL(self._url + path, encoded=True), data=data, headers=sent) as got:
+        url = URL(self._url + path, encoded=True)
+        # Of what is in memory aiohttp would rather have a file if it is large.
+        content_of = None if data is None else io.BytesIO(data)
+        async with self._session.request(method, url, data=content_of, headers=sent) as got:
             text = await got.text()
             try:
                 content = json.loads(text)

@@ -31,6 +31,7 @@ from virtual_kubelet.devcluster.statuses import (
     too_large,
     unauthorized,
 )
+from virtual_kubelet.devcluster.storage import TooLarge
 from virtual_kubelet.devcluster.stream_proxy import STREAMS, StreamProxy
 from virtual_kubelet.devcluster.subresources import Subresources
 from virtual_kubelet.devcluster.users import Attributes, User
@@ -115,6 +116,8 @@ class ApiServer:
                 raise
             message = "Request entity too large: limit is 3145728"
             return _status_response(too_large(message))
+        except TooLarge:
+            return _status_response(StatusError(500, "", "etcdserver: request is too large"))
         except RecursionError:
             return _status_response(bad_request("the object is nested too deep"))
 

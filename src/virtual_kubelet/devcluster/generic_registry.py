@@ -31,7 +31,7 @@ from virtual_kubelet.devcluster.statuses import (
     not_found,
     qualified,
 )
-from virtual_kubelet.devcluster.storage import Change, Collection, StoredObject
+from virtual_kubelet.devcluster.storage import Change, Collection, StoredObject, TooLarge
 from virtual_kubelet.objects.times import format_time, parse_time
 
 __all__ = ["GenericRegistry", "Preparation"]
@@ -93,7 +93,11 @@ class GenericRegistry:
         if dry_run:
             return obj
         resource.allocate(obj)
-        return self.objects.insert(obj)
+        try:
+            return self.objects.insert(obj)
+        except TooLarge:
+            resource.release(obj)
+            raise
 
     # Update
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +14,8 @@ _SPACE: Final = b" \t\r\n"
 _DIGITS: Final = b"0123456789"
 
 
+#: Escapes in the order of the text: a backslash, a whole surrogate pair, or half of one (the group).
+_ESCAPES: Final = re.compile(r"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)")
 _decoder: Final = msgspec.json.Decoder()
 
 
@@ -34,11 +37,15 @@ def decode_go_json(data: bytes) -> Any:
         problem = json_problem(data)
         if problem:
             raise NotJson(problem) from None
-        try:
-            data.decode()
-        except UnicodeDecodeError:
-            return decode_go_json(data.decode(errors="replace").encode())
-        raise NotJson(str(error)) from None
+        mended = _ESCAPES.sub(_mend, data.decode(errors="replace")).encode()
+        if mended == data:
+            raise NotJson(str(error)) from None
+        return decode_go_json(mended)
+
+
+def _mend(escape: re.Match[str]) -> str:
+    """Half a surrogate pair is no character either."""
+    return "\\ufffd" if escape.group(1) else escape.group()
 
 
 def json_problem(data: bytes) -> str:

@@ -16,13 +16,15 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-__all__ = ["Change", "Collection", "Expired", "Key", "Store", "StoredObject"]
+__all__ = ["Change", "Collection", "Expired", "Key", "Store", "StoredObject", "TooLarge"]
 
 #: Namespace (empty for what has none) and name.
 Key: TypeAlias = tuple[str, str]
 
 #: Revisions below this never were: as in a cluster that has been compacted, "1" is too old to watch from.
 FIRST_REVISION: Final = 100
+#: etcd's own limit for a request.
+_MOST_BYTES: Final = 1_572_864
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
@@ -34,6 +36,10 @@ class Expired(Exception):
     def __init__(self, oldest: int) -> None:
         super().__init__(oldest)
         self.oldest = oldest
+
+
+class TooLarge(Exception):
+    """An object is larger than a real server's etcd would take."""
 
 
 class StoredObject:
@@ -115,18 +121,24 @@ class Collection:
         return (objects[key] for key in islice(self._keys, *self._range(self._keys, namespace)))
 
     def insert(self, obj: dict[str, Any]) -> StoredObject:
-        """Store a new object; the caller knows that its name is free. ``obj`` gets its resourceVersion."""
-        stored = StoredObject(obj, self._store.next_revision(), self._fields(obj))
+        """Store a new object, whose name is free. ``obj`` gets its resourceVersion. Raises ``TooLarge``."""
+        stored = self._version(obj)
         self._objects[stored.key] = stored
         insort(self._keys, stored.key)
         self._record(Change(stored.revision, None, stored, stored))
         return stored
 
     def replace(self, before: StoredObject, obj: dict[str, Any]) -> StoredObject:
-        """Store a new version of ``before``."""
-        stored = StoredObject(obj, self._store.next_revision(), self._fields(obj))
+        """Store a new version of ``before``. Raises ``TooLarge``."""
+        stored = self._version(obj)
         self._objects[stored.key] = stored
         self._record(Change(stored.revision, before, stored, stored))
+        return stored
+
+    def _version(self, obj: dict[str, Any]) -> StoredObject:
+        stored = StoredObject(obj, self._store.next_revision(), self._fields(obj))
+        if len(stored.raw) > _MOST_BYTES:
+            raise TooLarge
         return stored
 
     def remove(self, before: StoredObject, obj: dict[str, Any] | None = None) -> StoredObject:
