@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from virtual_kubelet.devcluster.go_json import NotJson, decode_go_json
-from virtual_kubelet.devcluster.schema import json_type
+from virtual_kubelet.devcluster.registry.resource import Resource
+from virtual_kubelet.devcluster.schema import Schemas, WrongType, json_type
 from virtual_kubelet.devcluster.statuses import (
     StatusError,
     bad_request,
@@ -17,12 +18,13 @@ from virtual_kubelet.devcluster.statuses import (
 from virtual_kubelet.objects.patches import PatchError, apply_json_patch, apply_merge_patch
 from virtual_kubelet.objects.strategic_merge import apply_strategic_merge_patch
 
-__all__ = ["apply_patch", "unfitting_patch"]
+__all__ = ["apply_patch", "regular_patched", "unfitting_patch"]
 
 _JSON: Final = "application/json-patch+json"
 _MERGE: Final = "application/merge-patch+json"
 _STRATEGIC: Final = "application/strategic-merge-patch+json"
 _APPLY: Final = frozenset({"application/apply-patch+yaml", "application/apply-patch+cbor"})
+_SCHEME: Final = "pkg/api/legacyscheme/scheme.go:30"
 _MOST_OPERATIONS: Final = 10_000
 _VALUED: Final = frozenset({"add", "replace", "test"})
 
@@ -111,3 +113,26 @@ def unfitting_patch(problem: str) -> StatusError:
     The API server quotes the whole of it here; it may hold secrets, which this one does not repeat.
     """
     return invalid("", "", [field_invalid("patch", "", problem)])
+
+
+def regular_patched(
+    patched: dict[str, Any], schemas: Schemas, resource: Resource, unknown: list[str], current: dict[str, Any]
+) -> dict[str, Any]:
+    """What a patch made of ``current``, as a regular object without ``kind`` and ``apiVersion``.
+
+    Names of unknown fields are added to ``unknown``. Raises ``StatusError`` 422.
+    """
+    for field, own in (("kind", resource.kind), ("apiVersion", resource.api_version)):
+        given = patched.get(field)
+        if not given or not isinstance(given, str):
+            # Without it the decoder does not know what it reads.
+            raise unfitting_patch(f"Object '{'Kind' if field == 'kind' else field}' is missing")
+        if given != own:
+            kind, version = patched.get("kind"), patched.get("apiVersion")
+            raise unfitting_patch(f'no kind "{kind}" is registered for version "{version}" in scheme "{_SCHEME}"')
+    try:
+        obj = schemas.regular_again(patched, resource.kind, unknown, current)
+    except WrongType as error:
+        raise unfitting_patch(str(error)) from None
+    del obj["kind"], obj["apiVersion"]
+    return obj

@@ -13,10 +13,9 @@ from virtual_kubelet.devcluster.decoding import (
 )
 from virtual_kubelet.devcluster.generic_registry import GenericRegistry, Preparation
 from virtual_kubelet.devcluster.node_restriction import NodeRestriction
-from virtual_kubelet.devcluster.patching import apply_patch, unfitting_patch
+from virtual_kubelet.devcluster.patching import apply_patch, regular_patched, unfitting_patch
 from virtual_kubelet.devcluster.reading import Reader
 from virtual_kubelet.devcluster.registry.namespaces import IMMORTAL_NAMESPACES
-from virtual_kubelet.devcluster.registry.resource import Resource
 from virtual_kubelet.devcluster.rendering import (
     PLAIN,
     encode,
@@ -26,7 +25,6 @@ from virtual_kubelet.devcluster.rendering import (
     render_stored,
 )
 from virtual_kubelet.devcluster.request_options import DeleteOptions, ListOptions, WriteOptions
-from virtual_kubelet.devcluster.schema import WrongType
 from virtual_kubelet.devcluster.statuses import (
     StatusError,
     bad_request,
@@ -153,33 +151,12 @@ class Writer:
         current = {"kind": resource.kind, "apiVersion": resource.api_version, **stored.decode()}
         patched = apply_patch(body, call.request.headers.get("content-type"), current, resource.kind)
         unknown: list[str] = []
-        new = self._patched(resource, patched, unknown, current)
+        new = regular_patched(patched, self._state.schemas, resource, unknown, current)
         report_unknown(unknown, options.validation, call.warnings, unfitting_patch)
         self._place(call, new)
         self._check_name(call, new)
         resource.default(new)
         return self._store(call, registry, stored, new, prepare, options)
-
-    def _patched(
-        self, resource: Resource, patched: dict[str, Any], unknown: list[str], current: dict[str, Any]
-    ) -> dict[str, Any]:
-        """A regular object out of what a patch made of ``current``. Raises 400, 422."""
-        for field, own in (("kind", resource.kind), ("apiVersion", resource.api_version)):
-            given = patched.get(field)
-            if not given or not isinstance(given, str):
-                # Without it the decoder does not know what it reads.
-                raise unfitting_patch(f"Object '{'Kind' if field == 'kind' else field}' is missing")
-            if given != own:
-                kind, version = patched.get("kind"), patched.get("apiVersion")
-                raise unfitting_patch(
-                    f'no kind "{kind}" is registered for version "{version}" in scheme "pkg/api/legacyscheme/scheme.go:30"'
-                )
-        try:
-            obj = self._state.schemas.regular_again(patched, resource.kind, unknown, current)
-        except WrongType as error:
-            raise unfitting_patch(str(error)) from None
-        del obj["kind"], obj["apiVersion"]
-        return obj
 
     @staticmethod
     def _check_name(call: Call, new: dict[str, Any]) -> None:
