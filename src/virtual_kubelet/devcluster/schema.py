@@ -23,6 +23,7 @@ from virtual_kubelet.objects.times import format_micro_time, format_time, parse_
 
 __all__ = ["Schemas", "WrongType", "json_type", "load_openapi"]
 
+_ABSENT: Final = object()
 #: Where in an object: (where the parent is, key or index); None is the object itself.
 Path: TypeAlias = "tuple[Path, str | int] | None"
 Convert: TypeAlias = Callable[[Any, Path, list[str]], Any]
@@ -144,7 +145,7 @@ class Schemas:
         self, value: dict[str, Any], type_name: str, unknown: list[str], known: dict[str, Any]
     ) -> dict[str, Any]:
         """``value``, whose members that are those of ``known`` (the same objects) are regular already."""
-        changed = {key: item for key, item in value.items() if known.get(key) is not item}
+        changed = {key: item for key, item in value.items() if known.get(key, _ABSENT) is not item}
         made = self.regular(changed, type_name, unknown)
         result = {key: item for key, item in value.items() if key not in changed}
         result.update((key, item) for key, item in made.items() if key not in result)
