@@ -387,18 +387,6 @@ async def test_output_to_a_stream_that_the_client_dropped_is_a_broken_pipe(
             await broken.wait()
 
 
-async def test_a_client_that_pings_and_reads_nothing_is_cut(start: Start, provider: StreamingProvider) -> None:
-    provider.run = forever
-    node = await start(StreamLimits(max_unsent_bytes=100_000))
-    async with command(node, "spdy", OUT) as session:
-        with pytest.raises(ConnectionError):
-            async with asyncio.timeout(30):
-                while True:
-                    session.client.send(b"\x80\x03\x00\x06\x00\x00\x00\x04\x00\x00\x00\x01" * 5000)
-                    await session.client.writer.drain()
-    await node.empty()
-
-
 async def test_a_client_that_opens_no_streams_in_time_is_left(start: Start, provider: StreamingProvider) -> None:
     node = await start(StreamLimits(creation_timeout=0.05))
     async with await node.client() as client:

@@ -138,11 +138,6 @@ class WireConnection(asyncio.Protocol, Generic[E]):
 
     # What the session's owner calls
 
-    @property
-    def lost(self) -> bool:
-        """Whether the connection is gone."""
-        return self._lost
-
     def flush(self, *, linger: bool = False) -> None:
         """Send what the session has to send; close if it is over, with ``linger`` as of ``close``."""
         if not self._closing:
@@ -171,10 +166,6 @@ class WireConnection(asyncio.Protocol, Generic[E]):
         else:
             self._transport.close()
         self._close_deadline.set(self._limits.close_timeout)
-
-    def abort(self) -> None:
-        """Cut the connection."""
-        self._transport.abort()
 
     def _send(self, *, linger: bool = False) -> None:
         pieces = self._wire.data_to_send()
