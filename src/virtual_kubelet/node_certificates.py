@@ -91,9 +91,10 @@ class ServingCertificate:
 def client_rotation(
     client: ApiClient, node_name: str, shown: ClientCertificate, path: Path, *, clock: Clock
 ) -> CertificateRotation:
-    """Renews the node's own client certificate, which ``client_bootstrap`` got and its kubeconfig names."""
+    """Renews the node's own client certificate, which ``client_bootstrap`` got and its kubeconfig names: ``path``.
 
-    def change(pair: CertificateKeyPair) -> None:
-        shown.show(pair.certificate, pair.key)
-
-    return CertificateRotation(client, lambda: client_template(node_name), path, on_change=change, clock=clock)
+    What is written there is read, in a thread, before the next request.
+    """
+    return CertificateRotation(
+        client, lambda: client_template(node_name), path, on_change=lambda pair: shown.reread(), clock=clock
+    )

@@ -22,7 +22,9 @@ from virtual_kubelet.kube.backoff import Backoff
 from virtual_kubelet.kube.certificate_requests import CertificateKeyPair, CertificateTemplate, serving_template
 from virtual_kubelet.kube.certificate_rotation import CertificateRotation
 from virtual_kubelet.kube.client import ApiClient, PatchType
+from virtual_kubelet.kube.kubeconfig import load_kubeconfig
 from virtual_kubelet.kube.resources import CERTIFICATE_SIGNING_REQUESTS, NODES
+from virtual_kubelet.node_certificates import client_rotation
 from virtual_kubelet.objects.certificates_v1 import CertificateSigningRequest
 from virtual_kubelet.objects.core_v1 import Node
 
@@ -279,3 +281,46 @@ async def test_a_bootstrap_token_that_is_not_good_is_a_clear_error(
     assert "does not accept the credentials" in ended.err
     assert "0123456789abcdef" not in ended.err
     assert not (tmp_path / "own").exists()
+
+
+async def test_a_renewed_client_certificate_is_shown_without_a_restart(
+    api_server: ApiServer, admin: ApiClient, registered_node: Node, tmp_path: Path
+) -> None:
+    name = registered_node.metadata.name or ""
+    certificate, key = api_server.client_certificate(f"system:node:{name}", ["system:nodes"])
+    path = tmp_path / "client-current.pem"
+    path.write_bytes(certificate + key)
+    config = json.loads(api_server.node_kubeconfig(name))
+    config["users"][0]["user"] = {"client-certificate": str(path), "client-key": str(path)}
+    (tmp_path / "kubeconfig").write_text(json.dumps(config))
+    loaded = load_kubeconfig(tmp_path / "kubeconfig")
+    shown = loaded.client_certificate
+    assert shown is not None
+    clock = JumpingClock()
+    async with ApiClient(loaded) as client:
+        await client.get(NODES, name)
+        changes = shown.changes
+        rotation = client_rotation(client, name, shown, path, clock=clock)
+        clock.ahead = timedelta(hours=23)  # of its one day
+        task = asyncio.create_task(rotation.run())
+        try:
+
+            async def request() -> CertificateSigningRequest | None:
+                return next(iter(await requests_of(admin, name)), None)
+
+            asked = await eventually(request)
+            assert isinstance(asked, CertificateSigningRequest)
+            assert asked.spec.signer_name == "kubernetes.io/kube-apiserver-client-kubelet"
+            if api_server.kind == "debian":  # the dev cluster approves it itself
+                await decide(admin, asked, "Approved")
+
+            async def renewed() -> bool:
+                await client.get(NODES, name)
+                return shown.changes > changes
+
+            await eventually(renewed)
+            assert path.read_bytes() != certificate + key
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task

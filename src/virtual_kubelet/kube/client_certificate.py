@@ -120,6 +120,10 @@ class ClientCertificate:
 
     def reject(self) -> None:
         """The server did not accept it: read the files again before the next request."""
+        self.reread()
+
+    def reread(self) -> None:
+        """The files have changed: read them before the next request."""
         self._read_at = float("-inf")
 
     async def refresh(self) -> None:
