@@ -430,6 +430,17 @@ def test_a_node_that_breaks_the_protocol_ends_the_command_with_the_error() -> No
     assert "stream 0" in str(event.error)
 
 
+def test_a_stream_that_the_node_opens_is_refused_and_its_data_dropped() -> None:
+    client, node = started(ALL)
+    stream = node._spdy.open_stream([("streamtype", "stdout")])
+    node._spdy.send_data(stream, b"x", fin=True)
+    assert client.receive_data(wire(node)) == []
+    assert client.unacknowledged == 0
+    node.receive_data(wire(client))
+    node.send_stdout(b"y")
+    assert client.receive_data(wire(node)) == [OutputData("stdout", memoryview(b"y"))]
+
+
 def test_the_client_can_close() -> None:
     client, node = started(ALL)
     client.close()

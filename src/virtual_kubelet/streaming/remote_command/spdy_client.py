@@ -12,7 +12,7 @@ from virtual_kubelet.streaming.remote_command.session import RemoteCommandOption
 from virtual_kubelet.streaming.remote_command.spdy_session import expected_streams, protocol_version
 from virtual_kubelet.streaming.remote_command.status import CommandStatus
 from virtual_kubelet.streaming.spdy.connection import SpdyConnection, SpdyLimits
-from virtual_kubelet.streaming.spdy.events import DataReceived, SessionFailed, StreamEnded, StreamReset
+from virtual_kubelet.streaming.spdy.events import DataReceived, SessionFailed, StreamEnded, StreamOpened, StreamReset
 
 __all__ = ["ClientEvent", "CommandEnded", "OutputData", "OutputEnded", "SpdyRemoteCommandClient"]
 
@@ -111,10 +111,12 @@ class SpdyRemoteCommandClient:
             if self._ended:
                 break
             match event:
+                case StreamOpened(stream_id):
+                    self._spdy.reset(stream_id)  # a node opens none; what it sends on it meanwhile is dropped
                 case DataReceived(stream_id, part):
                     self._receive_bytes(stream_id, part, events)
                 case StreamEnded(stream_id) | StreamReset(stream_id):
-                    self._receive_end(self._types[stream_id], events)
+                    self._receive_end(self._types.get(stream_id, ""), events)
                 case SessionFailed(error):
                     events += self._end(error)
         return events
@@ -133,7 +135,7 @@ class SpdyRemoteCommandClient:
                 events += self._end(None)
 
     def _receive_bytes(self, stream_id: int, part: memoryview, events: list[ClientEvent]) -> None:
-        kind = self._types[stream_id]
+        kind = self._types.get(stream_id)
         if kind in ("stdout", "stderr"):
             events.append(OutputData(kind, part))
             return
