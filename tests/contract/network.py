@@ -82,6 +82,6 @@ async def network_before(kubeconfig: str) -> AsyncIterator[tuple[Network, str]]:
         network.url = cluster["server"] = f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
         yield network, json.dumps(content)
         network.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while network._tasks:
                 await asyncio.sleep(0.01)

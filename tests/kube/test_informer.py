@@ -57,7 +57,7 @@ class Told:
 
     async def hears(self, *changes: str) -> None:
         """Until exactly these have been heard."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while len(self.changes) < len(changes):
                 self._more.clear()
                 await self._more.wait()
@@ -65,7 +65,7 @@ class Told:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not true():
             await asyncio.sleep(0.005)
 

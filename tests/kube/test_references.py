@@ -89,7 +89,7 @@ def namespace(server: ApiStandIn) -> Namespace:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not true():
             await asyncio.sleep(0.005)
 

@@ -293,7 +293,7 @@ async def test_a_process_that_ignores_term_is_killed_when_its_grace_is_over(node
     one = pod("trap '' TERM; echo ready; while :; do sleep 0.1; done")
     await node.provider.create_pod(one)
     await node.until(one, lambda s: s.phase == "Running")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await node.logs(one):
             await asyncio.sleep(0.02)
     one.metadata.deletion_grace_period_seconds = 1
@@ -306,7 +306,7 @@ async def test_a_process_that_ignores_term_is_killed_when_its_grace_is_over(node
 async def test_term_reaches_a_handler_and_its_exit_code_counts(node: Node) -> None:
     one = pod("trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.05; done")
     await node.provider.create_pod(one)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await node.wrote(one):
             await asyncio.sleep(0.02)
     one.metadata.deletion_grace_period_seconds = 20
@@ -456,7 +456,7 @@ async def test_a_new_provider_adopts_running_processes_and_their_exit_codes(tmp_
         before = node.statuses[PodKey.of(stays)]
     gate.touch()
     record = next((tmp_path / "process" / "containers").glob(f"{ends.metadata.uid}*")) / "record.json"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while json.loads(record.read_text())["exit"] is None:
             await asyncio.sleep(0.02)
     async with node_in(tmp_path) as node:
@@ -477,7 +477,7 @@ async def test_a_killed_supervisor_costs_no_container_and_its_output_goes_on(tmp
         await node.until(one, lambda s: s.phase == "Running")
         first = node.supervisor
         os.kill(first, signal.SIGKILL)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not (
                 pids := [p for p in processes_with(str(tmp_path / "process")) if is_supervisor(p) and p != first]
             ):
@@ -525,7 +525,7 @@ async def test_an_idle_supervisor_goes_with_its_node(tmp_path: Path) -> None:
         await node.provider.create_pod(one)
         await node.ended(one)
         pid = node.supervisor
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while Path(f"/proc/{pid}/exe").exists():
             await asyncio.sleep(0.02)
 
@@ -556,7 +556,7 @@ async def test_a_client_that_speaks_nonsense_is_cut_and_the_others_are_served(no
     for nonsense in (b"\xff\xff\xff\xff", b"\0\0\0\2[]", b"\0\0\0\3{x}", b'\0\0\0\x0b{"op":"no"}'):
         reader, writer = await asyncio.open_unix_connection(str(node.folder / "process" / "supervisor.sock"))
         writer.write(nonsense)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await reader.read(1000)
         writer.close()
     other = pod("exit 0")

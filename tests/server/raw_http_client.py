@@ -82,7 +82,7 @@ class RawClient:
 
     async def ended(self) -> bytes:
         """What still comes until the server closes; fails if it does not."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             try:
                 return await self.reader.read()
             except (ConnectionError, ssl.SSLError):

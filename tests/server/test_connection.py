@@ -26,7 +26,7 @@ async def ok(request: Request) -> Response:
 async def until(condition: object) -> None:
     """Let the loop run until ``condition()`` holds."""
     assert callable(condition)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # what is waited for has no event
             await asyncio.sleep(0.001)
 
