@@ -95,7 +95,7 @@ class CertificateSigningRequests(Resource):
             errors.append(field_invalid("spec.request", "", str(error)))
         usages = spec.get("usages") or []
         if not usages:
-            errors.append(required("spec.usages"))
+            errors.append(required("spec.usages", "usages must be provided"))
         for index, usage in enumerate(usages):
             if usage not in _USAGES:
                 errors.append(unsupported_value(f"spec.usages[{index}]", usage, _USAGES))
