@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from virtual_kubelet.devcluster.statuses import FieldError, field_invalid, too_long
@@ -92,6 +93,11 @@ def dns_subdomain_problems(value: str) -> list[str]:
 
 def qualified_name_problems(value: str) -> list[str]:
     """``[prefix/]name``: keys of labels and annotations, taints, finalizers."""
+    return list(_qualified_name_problems(value))
+
+
+@lru_cache(maxsize=4096)
+def _qualified_name_problems(value: str) -> list[str]:
     prefix, slash, name = value.rpartition("/")
     problems: list[str] = []
     if slash:

@@ -111,7 +111,9 @@ def _list(target: Any, patch: list[Any], field: Mapping[str, Any], order: list[A
         merged = [*current, *(item for item in patch if item not in current)]
         return _ordered(merged, patch if order is None else order, None, current)
     result = list(current)
-    for item in patch:
+    # Items that the patch names in their own order, all of them, need not be ordered: the usual case.
+    in_place = order is None and len(patch) == len(current)
+    for position, item in enumerate(patch):
         if not isinstance(item, dict):
             raise PatchError("expected a list of objects")
         directive = item.get(_PATCH)
@@ -124,18 +126,34 @@ def _list(target: Any, patch: list[Any], field: Mapping[str, Any], order: list[A
             continue
         if key not in item:
             raise PatchError(f"map of {sorted(item)} does not contain declared merge key: {key}")
-        at = next(
-            (i for i, known in enumerate(result) if isinstance(known, dict) and known.get(key) == item[key]), None
-        )
+        value = item[key]
+        if in_place and directive is None:
+            known = result[position]
+            # Twins of one key: the first of them is meant.
+            if isinstance(known, dict) and known.get(key) == value and not _before(result, position, key, value):
+                result[position] = _object(known, item, field.get("type", ""))
+                continue
+        in_place = False
         if directive == "delete":
-            result = [known for known in result if not (isinstance(known, dict) and known.get(key) == item[key])]
-        elif at is None:
+            result = [known for known in result if not (isinstance(known, dict) and known.get(key) == value)]
+            continue
+        at = next((i for i, known in enumerate(result) if isinstance(known, dict) and known.get(key) == value), None)
+        if at is None:
             result.append(_object({}, item, field.get("type", "")))
         else:
             result[at] = _object(result[at], item, field.get("type", ""))
-    if not isinstance(target, list):
+    if not isinstance(target, list) or in_place:
         return result
     return _ordered(result, [item for item in patch if _PATCH not in item] if order is None else order, key, current)
+
+
+def _before(items: list[Any], end: int, key: str, value: Any) -> bool:
+    """Whether an item before ``end`` has this merge key."""
+    for index in range(end):
+        item = items[index]
+        if isinstance(item, dict) and item.get(key) == value:
+            return True
+    return False
 
 
 def _ordered(items: list[Any], order: list[Any], key: str | None, live: list[Any]) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import Any, Final
 
 from virtual_kubelet.devcluster.names import (
@@ -117,11 +118,16 @@ def validate_pod(spec: dict[str, Any]) -> list[FieldError]:
 
 def address_errors(address: str, where: str) -> list[FieldError]:
     """An IP address of either family."""
+    return [] if _is_address(address) else [field_invalid(where, address, ADDRESS)]
+
+
+@lru_cache(maxsize=4096)
+def _is_address(text: str) -> bool:
     try:
-        ipaddress.ip_address(address)
+        ipaddress.ip_address(text)
     except ValueError:
-        return [field_invalid(where, address, ADDRESS)]
-    return []
+        return False
+    return True
 
 
 # Containers

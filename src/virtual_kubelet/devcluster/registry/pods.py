@@ -153,6 +153,8 @@ def _keep_observed_generations(new: dict[str, Any], old: dict[str, Any]) -> None
     if old.get("observedGeneration") and not new.get("observedGeneration"):
         new["observedGeneration"] = old["observedGeneration"]
     known: dict[str, list[int]] = {}
+    if not any("observedGeneration" in condition for condition in old.get("conditions") or ()):
+        return
     for condition in old.get("conditions") or ():
         known.setdefault(condition.get("type", ""), []).append(condition.get("observedGeneration", 0))
     for condition in new.get("conditions") or ():
