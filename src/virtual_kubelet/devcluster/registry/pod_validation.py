@@ -76,7 +76,7 @@ def validate_pod(spec: dict[str, Any]) -> list[FieldError]:
     errors += one_of(spec["restartPolicy"], "spec.restartPolicy", _RESTART)
     errors += one_of(spec["dnsPolicy"], "spec.dnsPolicy", _DNS)
     errors += validate_labels(spec.get("nodeSelector"), "spec.nodeSelector")
-    if spec["securityContext"]:
+    if spec["securityContext"] or spec.get("hostPID"):
         errors += _security(spec, spec["securityContext"])
     affinity = spec.get("affinity")
     if affinity:
