@@ -193,6 +193,13 @@ async def test_the_kubeconfig_can_be_written_to_a_file_of_one_s_own_again_and_ag
     assert path.exists()
 
 
+async def test_its_help_says_what_the_dev_cluster_is_not_and_where_more_is_said(repository: Path) -> None:
+    said = " ".join((await up("--help")).out.split())
+    for words in ("It is not Kubernetes", "not for production", "all is gone at the end", "docs/dev-cluster.md"):
+        assert words in said
+    assert "## What it is not" in (repository / "docs" / "dev-cluster.md").read_text()
+
+
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 async def test_with_a_data_dir_the_cluster_and_its_pods_go_on_after_the_next_start(
     tmp_path: Path, temporary: Path, end: signal.Signals
