@@ -25,7 +25,7 @@ from virtual_kubelet.contracts.runtime import (
     ContainerStartError,
 )
 from virtual_kubelet.errors import InvalidInputError, NotFoundError
-from virtual_kubelet.objects.core_v1 import Pod, PodStatus
+from virtual_kubelet.objects.core_v1 import Container, Pod, PodStatus
 from virtual_kubelet.runtime.checkpoint import PodCheckpoint, PodCheckpoints
 from virtual_kubelet.runtime.engine_pod import EnginePod, start_failed, take_exit
 from virtual_kubelet.runtime.status import ContainerView, build_status
@@ -167,6 +167,20 @@ class PodEngine:
             return
         async for line in self._runtime.container_logs(chosen, options):
             yield line
+
+    def running_container(self, key: PodKey, container: str) -> tuple[Pod, Container, str]:
+        """The pod, and the container with the runtime's id of its present run. Raises ``NotFoundError``, in a kubelet's
+        words, unless it runs."""
+        held = self._pods.get(key)
+        view = None if held is None else held.view_of(container)
+        if held is None or view is None or not view.run.running or not view.id:
+            raise NotFoundError(f'container not found ("{container}")')
+        return held.pod, view.container, view.id
+
+    def running_containers(self, key: PodKey) -> list[str]:
+        """The runtime's ids of a pod's containers that run."""
+        held = self._pods.get(key)
+        return [] if held is None else [view.id for view in held.views if view.run.running and view.id]
 
     # One pod's task
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from virtual_kubelet import (
+    AttachIO,
     ContainerConfig,
     ContainerExit,
     ContainerInstance,
@@ -22,6 +23,7 @@ from virtual_kubelet import (
 )
 from virtual_kubelet.objects.core_v1 import Container, Pod
 from virtual_kubelet.providers.process.admission import check_pod
+from virtual_kubelet.providers.process.commands import run_command
 from virtual_kubelet.providers.process.identity import identity_of
 from virtual_kubelet.providers.process.log_files import LogReader
 from virtual_kubelet.providers.process.supervisor_client import SupervisorClient
@@ -146,6 +148,30 @@ class ProcessRuntime:
             if not options.follow or not running:
                 return
             await asyncio.sleep(0.1)
+
+    async def run_command(
+        self, pod: Pod, container: Container, container_id: str, command: Sequence[str], streams: AttachIO
+    ) -> int:
+        """As ``ContainerExec.run_in_container``: as the container's user, in its directory, with its environment."""
+        identity = identity_of(pod, container)
+        environment = _environment(pod, container)
+        if streams.tty:
+            environment.setdefault("TERM", "xterm")
+
+        async def enter() -> int | None:
+            answer = await self._client.request("enter", id=container_id)
+            mark: int | None = answer["mark"]
+            return mark
+
+        wanted = {
+            "argv": list(command),
+            "env": environment,
+            "cwd": container.working_dir or "/",
+            "uid": identity.user,
+            "gid": identity.group,
+            "no_new_privileges": identity.no_new_privileges,
+        }
+        return await run_command(container.name, wanted, streams, enter)
 
     def _heard(self, message: dict[str, Any]) -> None:
         """Every message in its order: an answer to a start may be followed at once by that container's end."""

@@ -3,7 +3,8 @@
 A container's processes are known by a mark that they inherit, whatever they do about sessions, parents, environment or
 open files: their limit of resident memory (RLIMIT_RSS), of which Linux keeps account and which it has not enforced since
 2.4. Each container has a number of its own for it, far above any real size. Without special rights a process can only
-lower it; this is about finding daemons, it is no isolation.
+lower it; this is about finding daemons, it is no isolation. The soft limit of a command that somebody runs in a container
+is a number of that command's own below it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,17 @@ import random
 import resource
 import signal
 
-__all__ = ["boot_id", "kill", "mark_of", "members_of", "new_mark", "set_mark", "stat_of"]
+__all__ = [
+    "boot_id",
+    "kill",
+    "mark_of",
+    "members_of",
+    "new_command_mark",
+    "new_mark",
+    "processes_of_command",
+    "set_mark",
+    "stat_of",
+]
 
 _HIGHEST_MARK = 1 << 62
 _MARKS = 1 << 48
@@ -44,9 +55,14 @@ def new_mark() -> int:
     return highest - random.SystemRandom().randrange(1, _MARKS)
 
 
-def set_mark(mark: int) -> None:
+def new_command_mark(mark: int) -> int:
+    """A number for one command in the container with this mark."""
+    return mark - random.SystemRandom().randrange(1, _MARKS >> 8)
+
+
+def set_mark(mark: int, command_mark: int | None = None) -> None:
     """Mark this process, and all that will come of it."""
-    resource.setrlimit(resource.RLIMIT_RSS, (mark, mark))
+    resource.setrlimit(resource.RLIMIT_RSS, (mark if command_mark is None else command_mark, mark))
 
 
 def members_of(marks: set[int], *, mains: set[int], known: set[int], everywhere: bool) -> set[int]:
@@ -82,12 +98,25 @@ def members_of(marks: set[int], *, mains: set[int], known: set[int], everywhere:
 
 def mark_of(pid: int) -> int | None:
     """The mark of a process; None if it has none, or has ended."""
+    return _marks_of(pid)[1]
+
+
+def processes_of_command(mark: int, command_mark: int) -> set[int]:
+    """The processes of one command in a container, wherever they are."""
+    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
+    found = {pid for pid in pids if _marks_of(pid) == (command_mark, mark)}
+    return {pid for pid in found if (stat := stat_of(pid)) is not None and stat[0] not in "ZX"}
+
+
+def _marks_of(pid: int) -> tuple[int | None, int | None]:
+    """Its soft and its hard limit."""
     try:
         with open(f"/proc/{pid}/limits", "rb") as file:
-            hard = file.read().partition(_LIMIT_LINE)[2].split(maxsplit=2)[1:2]
+            limits = file.read().partition(_LIMIT_LINE)[2].split(maxsplit=2)[:2]
     except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return None
-    return int(hard[0]) if hard and hard[0].isdigit() else None
+        return None, None
+    soft, hard = (int(limit) if limit.isdigit() else None for limit in limits or (b"", b""))
+    return soft, hard
 
 
 def kill(pids: set[int]) -> int:

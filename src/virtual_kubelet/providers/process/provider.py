@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from virtual_kubelet import PodCheckpoints, PodEngine, ProviderConfigError, ProviderContext
+from virtual_kubelet import AttachIO, PodCheckpoints, PodEngine, PodKey, ProviderConfigError, ProviderContext
 from virtual_kubelet.objects.core_v1 import Node, NodeCondition
 from virtual_kubelet.objects.quantity import Quantity
 from virtual_kubelet.objects.stats_v1alpha1 import Summary
@@ -73,6 +74,11 @@ class ProcessProvider(PodEngine):
     async def get_stats_summary(self, *, only_cpu_and_memory: bool) -> Summary:
         """This machine, and what the processes of each container use."""
         return await self._statistics.summary(only_cpu_and_memory=only_cpu_and_memory)
+
+    async def run_in_container(self, key: PodKey, container: str, command: Sequence[str], streams: AttachIO) -> int:
+        """See ``ContainerExec``. No isolation here either: a command is one more process of the machine."""
+        pod, found, container_id = self.running_container(key, container)
+        return await self._processes.run_command(pod, found, container_id, command, streams)
 
     def configure_node(self, node: Node) -> None:
         """The machine's CPUs and memory, or the configuration's; 110 pods, as a kubelet."""

@@ -8,9 +8,9 @@ knows is in one JSON file a container, written atomically, before the process ma
 start time and boot id, so a reused pid fools nobody.
 
 Protocol, on the Unix socket ``supervisor.sock``: a message is a 4-byte big-endian length and JSON. Requests have an ``op``
-(start, signal, remove, list, stop) and a ``seq``; the answer repeats ``seq``. ``{"event": "exit", …}`` comes unasked. To
-start an ``id`` that is there gives what is there: a client that lost an answer asks again. Only processes of the same user
-are served (SO_PEERCRED), one frame is at most 16 MiB.
+(start, signal, enter, remove, list, stop) and a ``seq``; the answer repeats ``seq``. ``{"event": "exit", …}`` comes
+unasked. To start an ``id`` that is there gives what is there: a client that lost an answer asks again. Only processes of
+the same user are served (SO_PEERCRED), one frame is at most 16 MiB.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Supervisor:
         self.server = RequestServer(self.selector, self.answer)
         self.boot = boot_id()
         self.adopted = False  # whether there are containers that another supervisor started
+        self.entered: set[int] = set()  # marks of containers in which the node has started commands of its own
         self.unsaved: set[Container] = set()
         self.said_unsaved = False
         self.idle_since = time.monotonic()
@@ -292,7 +293,7 @@ class Supervisor:
         running = [c for c in self.containers.values() if c.running]
         mains = {c.record["pid"] for c in running if c.record["mark"] in marks and self.is_there(c)}
         known = {c.record["pid"] for c in running} - mains
-        everywhere = everywhere or self.adopted
+        everywhere = everywhere or self.adopted or not self.entered.isdisjoint(marks)
         return kill(members_of(marks, mains=mains, known=known, everywhere=everywhere))
 
     def send_signal(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -305,6 +306,18 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(container.record["pid"], request["signal"])
         return {}
+
+    def enter(self, request: dict[str, Any]) -> dict[str, Any]:
+        """A command with this container's mark is to run: from now on its end ends such commands too.
+
+        The node asks once for the mark, and once more when a process has it and has not begun: whatever then begins is
+        found.
+        """
+        container = self.containers.get(request["id"])
+        if container is None or not container.running:
+            return {"mark": None}
+        self.entered.add(container.record["mark"])
+        return {"mark": container.record["mark"], "pid": container.record["pid"]}
 
     def is_there(self, container: Container) -> bool:
         """Of another supervisor's child the number may be another's by now; of our own only once we have reaped it."""
@@ -320,6 +333,7 @@ class Supervisor:
             self.kill_all({container.record["mark"]})
             self.await_end(container, time.monotonic() + 5)
         del self.containers[request["id"]]
+        self.entered.discard(container.record["mark"])
         self.unsaved.discard(container)
         self.discard(container)
         return {}
@@ -354,6 +368,8 @@ class Supervisor:
             return self.start(request)
         if op == "signal":
             return self.send_signal(request)
+        if op == "enter":
+            return self.enter(request)
         if op == "remove":
             return self.remove(request)
         if op == "list":
