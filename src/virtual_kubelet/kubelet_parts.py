@@ -15,7 +15,7 @@ from virtual_kubelet.contracts.nodes import NodeConfigurer
 from virtual_kubelet.contracts.pods import PodKey, PodLifecycleHandler
 from virtual_kubelet.errors import ConfigurationError, ProviderConfigError
 from virtual_kubelet.kube.certificate_rotation import CertificateRotation
-from virtual_kubelet.kube.client import ApiClient
+from virtual_kubelet.kube.client import ApiClient, ServerVersion
 from virtual_kubelet.kube.events import EventRecorder
 from virtual_kubelet.kube.references import ReferenceCache
 from virtual_kubelet.kubelet_config import AuthorizationMode, KubeletConfig
@@ -52,6 +52,9 @@ log = get_logger(__name__)
 #: Readiness gates: the parts without which a node is not Ready.
 POD_CONTROLLER: Final = "pod controller"
 HTTPS_SERVER: Final = "HTTPS server"
+#: The API server passes clients' WebSockets on to a node that declares it, from this minor version on (KEP-4006).
+_DIRECT_WEBSOCKETS: Final = "ExtendWebSocketsToKubelet"
+_FIRST_DIRECT: Final = 36
 _ANY_ADDRESS: Final = ("::", "0.0.0.0")
 
 
@@ -107,7 +110,7 @@ async def make_parts(config: KubeletConfig, stack: AsyncExitStack, deadline: flo
     version = await meet_api_server(client, config.node_name, deadline=deadline)
     if isinstance(provider, AbstractAsyncContextManager):
         await stack.enter_async_context(provider)
-    node = _node(config, ips, port, kubelet_version(version, VERSION), provider)
+    node = _node(config, ips, port, version, provider)
     half = NodeHalf(provider, node)
     pods.controller = pod_controller = _pod_controller(config, client, provider, half, ips, recorder, references)
     # Of its own, so that neither the budget nor a busy connection pool delays the heartbeat.
@@ -208,9 +211,11 @@ def _context(
     )
 
 
-def _node(config: KubeletConfig, ips: Sequence[str], port: int, version: str, provider: PodLifecycleHandler) -> Node:
+def _node(
+    config: KubeletConfig, ips: Sequence[str], port: int, server: ServerVersion, provider: PodLifecycleHandler
+) -> Node:
     system = system_information(
-        version,
+        kubelet_version(server, VERSION),
         operating_system=config.operating_system,
         runtime=f"{config.provider_name}://{VERSION}",
     )
@@ -222,6 +227,8 @@ def _node(config: KubeletConfig, ips: Sequence[str], port: int, version: str, pr
         taints=config.taints,
         labels=config.labels,
     )
+    if port and server.minor >= _FIRST_DIRECT:
+        node.status.declared_features = [_DIRECT_WEBSOCKETS]
     if isinstance(provider, NodeConfigurer):
         try:
             provider.configure_node(node)

@@ -1,4 +1,4 @@
-"""kubectl exec, attach, cp and port-forward through a real API server: kubectl 1.37 in front, our node behind."""
+"""kubectl exec, attach, cp and port-forward through the API server: kubectl in front, our node behind."""
 
 from __future__ import annotations
 
@@ -15,9 +15,6 @@ from tests.contract.commands import NodeProcess, processes_with, running_node
 from tests.contract.scenarios import eventually, pod_on
 from virtual_kubelet.kube.client import ApiClient
 from virtual_kubelet.kube.resources import PODS
-
-#: The dev cluster does not proxy streams to nodes yet.
-pytestmark = pytest.mark.only_on("debian")
 
 
 class Result:
