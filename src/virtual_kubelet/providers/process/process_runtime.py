@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from virtual_kubelet import (
     ContainerLogOptions,
     ContainerStartError,
     LogLine,
+    PortStream,
     TransientError,
 )
 from virtual_kubelet.objects.core_v1 import Container, Pod
@@ -26,6 +27,7 @@ from virtual_kubelet.providers.process.admission import check_pod
 from virtual_kubelet.providers.process.commands import run_command
 from virtual_kubelet.providers.process.identity import identity_of
 from virtual_kubelet.providers.process.log_files import LogReader
+from virtual_kubelet.providers.process.ports import forward
 from virtual_kubelet.providers.process.supervisor_client import SupervisorClient
 
 __all__ = ["ProcessRuntime"]
@@ -172,6 +174,11 @@ class ProcessRuntime:
             "no_new_privileges": identity.no_new_privileges,
         }
         return await run_command(container.name, wanted, streams, enter)
+
+    async def port_forward(self, container_ids: Collection[str], port: int, stream: PortStream) -> None:
+        """As ``PortForwarder.port_forward``, to a port on which one of these containers listens."""
+        mains = [described["pid"] for described in await self.described() if described["id"] in container_ids]
+        await forward(port, mains, stream)
 
     def _heard(self, message: dict[str, Any]) -> None:
         """Every message in its order: an answer to a start may be followed at once by that container's end."""

@@ -10,7 +10,15 @@ from typing import Any
 
 import yaml
 
-from virtual_kubelet import AttachIO, PodCheckpoints, PodEngine, PodKey, ProviderConfigError, ProviderContext
+from virtual_kubelet import (
+    AttachIO,
+    PodCheckpoints,
+    PodEngine,
+    PodKey,
+    PortStream,
+    ProviderConfigError,
+    ProviderContext,
+)
 from virtual_kubelet.objects.core_v1 import Node, NodeCondition
 from virtual_kubelet.objects.quantity import Quantity
 from virtual_kubelet.objects.stats_v1alpha1 import Summary
@@ -79,6 +87,10 @@ class ProcessProvider(PodEngine):
         """See ``ContainerExec``. No isolation here either: a command is one more process of the machine."""
         pod, found, container_id = self.running_container(key, container)
         return await self._processes.run_command(pod, found, container_id, command, streams)
+
+    async def port_forward(self, key: PodKey, port: int, stream: PortStream) -> None:
+        """See ``PortForwarder``. Pods share the machine's network: only a port on which this pod listens is its own."""
+        await self._processes.port_forward(self.running_containers(key), port, stream)
 
     def configure_node(self, node: Node) -> None:
         """The machine's CPUs and memory, or the configuration's; 110 pods, as a kubelet."""
