@@ -1,4 +1,4 @@
-"""kubectl exec, cp and port-forward into containers that are real processes, over WebSocket and over SPDY."""
+"""kubectl exec, cp, attach and port-forward into containers that are real processes, over WebSocket and over SPDY."""
 
 from __future__ import annotations
 
@@ -160,6 +160,26 @@ async def test_files_are_copied_both_ways(kubectl: Streams, tmp_path: Path) -> N
     code, _, err = await kubectl.run("cp", f"p:{tmp_path / 'b'}", str(tmp_path / "c"))
     assert code == 0, err
     assert (tmp_path / "c").read_bytes() == (tmp_path / "a").read_bytes()
+
+
+async def test_attach_passes_input_and_output_until_the_process_ends(
+    kubectl: Streams, admin: ApiClient, node_name: str
+) -> None:
+    one = pod_on(node_name, "q")
+    one.spec.restart_policy = "Never"
+    script = 'while read line; do echo "got $line"; done; echo err >&2'
+    one.spec.containers = [
+        Container(name="main", image="none", command=["sh", "-c", script], stdin=True, stdin_once=True)
+    ]
+    await admin.create(PODS, one, kubectl.namespace)
+
+    async def running() -> bool:
+        return (await admin.get(PODS, "q", kubectl.namespace)).status.phase == "Running"
+
+    await eventually(running, seconds=40)
+    code, out, err = await kubectl.run("attach", "-i", "q", stdin=b"one\ntwo\n")
+    assert (code, out) == (0, b"got one\ngot two\n"), err
+    assert "err\n" in err
 
 
 async def test_fifty_connections_are_forwarded_at_once(kubectl: Streams) -> None:

@@ -24,6 +24,7 @@ from virtual_kubelet import (
 )
 from virtual_kubelet.objects.core_v1 import Container, Pod
 from virtual_kubelet.providers.process.admission import check_pod
+from virtual_kubelet.providers.process.attachment import attach
 from virtual_kubelet.providers.process.commands import run_command
 from virtual_kubelet.providers.process.identity import identity_of
 from virtual_kubelet.providers.process.log_files import LogReader
@@ -114,6 +115,8 @@ class ProcessRuntime:
             uid=identity.user,
             gid=identity.group,
             no_new_privileges=identity.no_new_privileges,
+            stdin=bool(container.stdin),
+            stdin_once=bool(container.stdin_once),
             max_log_bytes=self._max_log_bytes,
             max_log_files=self._max_log_files,
         )
@@ -174,6 +177,11 @@ class ProcessRuntime:
             "no_new_privileges": identity.no_new_privileges,
         }
         return await run_command(container.name, wanted, streams, enter)
+
+    async def attach(self, container: Container, container_id: str, streams: AttachIO) -> None:
+        """As ``ContainerAttach.attach_to_container``. Raises ``TransientError`` if the client is too slow for the output."""
+        directory = self._directory / "containers" / container_id
+        await attach(self._client.request, directory, container, container_id, streams)
 
     async def port_forward(self, container_ids: Collection[str], port: int, stream: PortStream) -> None:
         """As ``PortForwarder.port_forward``, to a port on which one of these containers listens."""

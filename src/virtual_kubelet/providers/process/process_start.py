@@ -41,6 +41,10 @@ def spawn(directory: str, request: dict[str, Any], mark: int, on_forked: Callabl
     told, tell = os.pipe2(os.O_CLOEXEC)
     may_go, go = os.pipe2(os.O_CLOEXEC)
     descriptors = [os.open(os.path.join(directory, s), os.O_RDWR | os.O_CLOEXEC) for s in ("stdout", "stderr")]
+    if request.get("stdin"):
+        # With a writing end of its own it never sees an end, whatever becomes of us.
+        how = os.O_RDONLY if request.get("stdin_once") else os.O_RDWR
+        descriptors.append(os.open(os.path.join(directory, "stdin"), how | os.O_CLOEXEC))
     pid = os.fork()
     if pid == 0:
         become(request, mark, descriptors, may_go, go, tell)  # does not return
@@ -77,8 +81,8 @@ def become(request: dict[str, Any], mark: int, descriptors: list[int], may_go: i
         set_mark(mark)
         if os.read(may_go, 1) != b"!":
             os._exit(127)
-        null = os.open(os.devnull, os.O_RDONLY)
-        for target, source in ((0, null), (1, descriptors[0]), (2, descriptors[1])):
+        stdin = descriptors[2] if len(descriptors) > 2 else os.open(os.devnull, os.O_RDONLY)
+        for target, source in ((0, stdin), (1, descriptors[0]), (2, descriptors[1])):
             os.dup2(source, target)
         os.umask(0o022)
         if _open_files is not None:

@@ -88,6 +88,11 @@ class ProcessProvider(PodEngine):
         pod, found, container_id = self.running_container(key, container)
         return await self._processes.run_command(pod, found, container_id, command, streams)
 
+    async def attach_to_container(self, key: PodKey, container: str, streams: AttachIO) -> None:
+        """See ``ContainerAttach``. Input goes to containers with ``stdin``."""
+        _, found, container_id = self.running_container(key, container)
+        await self._processes.attach(found, container_id, streams)
+
     async def port_forward(self, key: PodKey, port: int, stream: PortStream) -> None:
         """See ``PortForwarder``. Pods share the machine's network: only a port on which this pod listens is its own."""
         await self._processes.port_forward(self.running_containers(key), port, stream)

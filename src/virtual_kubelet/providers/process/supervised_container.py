@@ -34,6 +34,8 @@ class Container:
         self.directory = directory
         self.record = record
         self.fifos: dict[str, int] = {}  # stream -> descriptor
+        self.stdin: int | None = None  # our writing end, so that its stdin stays open between clients
+        self.attached: list[dict[str, int]] = []  # of each client: stream -> descriptor
         self.rest = {"stdout": b"", "stderr": b""}
         self.log: int | None = None  # descriptor of the newest log file, its number and size
         self.number = 0
@@ -56,6 +58,7 @@ class Container:
 
     def write(self, stream: str, data: bytes) -> None:
         """Lines as the CRI writes them: time, stream, F for a whole line or P for a part of one, the line."""
+        self.pass_on(stream, data)
         stamp = _stamp(time.time_ns())
         lines = (self.rest[stream] + data).split(b"\n")
         self.rest[stream] = lines.pop()
@@ -65,6 +68,27 @@ class Container:
             self.rest[stream] = self.rest[stream][16384:]
         self.append(b"".join(out))
 
+    def pass_on(self, stream: str, data: bytes) -> None:
+        """To clients that are attached. One that does not take it is cut off: a container never waits for a client."""
+        for client in list(self.attached):
+            if stream in client:
+                try:
+                    written = os.write(client[stream], data)
+                except OSError:
+                    written = 0
+                if written < len(data):
+                    self.detach(client)
+
+    def detach(self, client: dict[str, int]) -> None:
+        self.attached.remove(client)
+        for descriptor in client.values():
+            os.close(descriptor)
+
+    def close_stdin(self) -> None:
+        if self.stdin is not None:
+            os.close(self.stdin)
+            self.stdin = None
+
     def finish_logs(self) -> None:
         for stream, rest in self.rest.items():
             if rest:
@@ -73,6 +97,9 @@ class Container:
         for descriptor in self.fifos.values():
             os.close(descriptor)
         self.fifos = {}
+        self.close_stdin()
+        for client in list(self.attached):
+            self.detach(client)
         if self.log is not None:
             os.close(self.log)
             self.log = None

@@ -8,9 +8,9 @@ knows is in one JSON file a container, written atomically, before the process ma
 start time and boot id, so a reused pid fools nobody.
 
 Protocol, on the Unix socket ``supervisor.sock``: a message is a 4-byte big-endian length and JSON. Requests have an ``op``
-(start, signal, enter, remove, list, stop) and a ``seq``; the answer repeats ``seq``. ``{"event": "exit", …}`` comes
-unasked. To start an ``id`` that is there gives what is there: a client that lost an answer asks again. Only processes of
-the same user are served (SO_PEERCRED), one frame is at most 16 MiB.
+(start, signal, enter, attach, close_stdin, remove, list, stop) and a ``seq``; the answer repeats ``seq``.
+``{"event": "exit", …}`` comes unasked. To start an ``id`` that is there gives what is there: a client that lost an answer
+asks again. Only processes of the same user are served (SO_PEERCRED), one frame is at most 16 MiB.
 """
 
 from __future__ import annotations
@@ -158,6 +158,10 @@ class Supervisor:
             descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             container.fifos[stream] = descriptor
             self.selector.register(descriptor, selectors.EVENT_READ, ("output", (container, stream)))
+        if container.record.get("stdin") == "open":
+            container.stdin = os.open(
+                os.path.join(container.directory, "stdin"), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
+            )
 
     def read_output(self, container: Container, stream: str) -> None:
         descriptor = container.fifos.get(stream)
@@ -188,6 +192,7 @@ class Supervisor:
             "exit": None,
             "max_log_bytes": request["max_log_bytes"],
             "max_log_files": request["max_log_files"],
+            "stdin": "open" if request.get("stdin") else None,
         }
         container = Container(directory, record)
 
@@ -203,7 +208,7 @@ class Supervisor:
             return refused(error)
         started: int | dict[str, Any]
         try:
-            for stream in ("stdout", "stderr"):
+            for stream in ("stdout", "stderr", *(("stdin",) if request.get("stdin") else ())):
                 path = os.path.join(directory, stream)
                 os.mkfifo(path, 0o600)
                 if request.get("uid") is not None and os.getuid() == 0:
@@ -319,6 +324,31 @@ class Supervisor:
         self.entered.add(container.record["mark"])
         return {"mark": container.record["mark"], "pid": container.record["pid"]}
 
+    def attach(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What it writes from now on goes to these FIFOs of the node's, too."""
+        container = self.containers.get(request["id"])
+        if container is None or not container.running:
+            return {"attached": False}
+        client: dict[str, int] = {}
+        container.attached.append(client)
+        try:
+            for stream in ("stdout", "stderr"):
+                path = os.path.join(container.directory, f"{os.path.basename(request['name'])}.{stream}")
+                client[stream] = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            container.detach(client)
+            return refused(error)
+        return {"attached": True, "stdin": container.record.get("stdin") == "open"}
+
+    def close_stdin(self, request: dict[str, Any]) -> dict[str, Any]:
+        container = self.containers.get(request["id"])
+        if container is not None and container.stdin is not None:
+            container.record["stdin"] = "closed"
+            self.unsaved.add(container)
+            self.save_again()
+            container.close_stdin()
+        return {}
+
     def is_there(self, container: Container) -> bool:
         """Of another supervisor's child the number may be another's by now; of our own only once we have reaped it."""
         found = stat_of(container.record["pid"])
@@ -370,6 +400,10 @@ class Supervisor:
             return self.send_signal(request)
         if op == "enter":
             return self.enter(request)
+        if op == "attach":
+            return self.attach(request)
+        if op == "close_stdin":
+            return self.close_stdin(request)
         if op == "remove":
             return self.remove(request)
         if op == "list":

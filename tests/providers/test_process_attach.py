@@ -1,0 +1,120 @@
+"""Clients attached to the main processes of a process provider's containers: real processes and FIFOs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.providers.test_process_commands import Client, running, streams
+from tests.providers.test_process_provider import Node, node_in, pod
+from virtual_kubelet.contracts.pods import PodKey
+from virtual_kubelet.errors import NotFoundError, TransientError
+from virtual_kubelet.objects.core_v1 import Pod
+
+pytestmark = pytest.mark.may_block  # files are made and looked at
+
+ANSWERS = 'while read line; do echo "out $line"; echo "err $line" >&2; [ "$line" = end ] && exit 3; done; echo over'
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    async with node_in(tmp_path) as made:
+        yield made
+        for one in await made.provider.get_pods():
+            one.metadata.deletion_grace_period_seconds = 0
+            await made.provider.delete_pod(one)
+            await made.gone(one)
+
+
+def attached(node: Node, one: Pod, stdin: Client | None, out: Client, err: Client | None = None) -> asyncio.Task[None]:
+    work = node.provider.attach_to_container(PodKey.of(one), "main", streams(stdin, out, err))
+    return asyncio.ensure_future(work)
+
+
+async def over(task: asyncio.Task[None]) -> None:
+    async with asyncio.timeout(30):
+        await task
+
+
+async def test_input_and_output_pass_until_the_process_ends_and_the_log_has_it_too(node: Node) -> None:
+    one = await running(node, ANSWERS, stdin=True)
+    out, err = Client(), Client()
+    await over(attached(node, one, Client(b"one\nend\n", stays=True), out, err))
+    assert (bytes(out.data), bytes(err.data)) == (b"out one\nout end\n", b"err one\nerr end\n")
+    assert (await node.ended(one)).exit_code == 3
+    assert len(await node.logs(one)) == 4
+
+
+async def test_without_stdin_once_input_stays_open_for_the_next_client(node: Node) -> None:
+    one = await running(node, ANSWERS, stdin=True)
+    first, second = Client(), Client()
+    task = attached(node, one, Client(b"one\n"), first)
+    await first.until(b"out one\n")
+    task.cancel()
+    await asyncio.wait([task])
+    await over(attached(node, one, Client(b"end\n"), second))
+    assert bytes(second.data) == b"out end\n"
+    assert (await node.ended(one)).exit_code == 3
+
+
+@pytest.mark.parametrize("vanishes", [False, True])
+async def test_with_stdin_once_input_ends_with_the_first_client(node: Node, vanishes: bool) -> None:
+    one = await running(node, ANSWERS, stdin=True, stdin_once=True)
+    out = Client()
+    task = attached(node, one, Client(b"one\n", stays=vanishes), out)
+    await out.until(b"out one\n")
+    if vanishes:
+        task.cancel()
+        await asyncio.wait([task])
+    else:
+        await over(task)
+        assert bytes(out.data) == b"out one\nover\n"
+    assert (await node.ended(one)).exit_code == 0
+    assert (await node.logs(one))[-1] == b"over\n"
+
+
+async def test_without_stdin_it_is_empty_and_what_a_client_sends_goes_nowhere(node: Node) -> None:
+    one = await running(node, "cat; echo read; sleep 1000006")
+    async with asyncio.timeout(30):
+        while not await node.wrote(one):
+            await asyncio.sleep(0.05)
+    assert await node.logs(one) == [b"read\n"]
+    out = Client()
+    task = attached(node, one, Client(b"sent\n", stays=True), out)
+    one.metadata.deletion_grace_period_seconds = 0
+    await node.provider.delete_pod(one)
+    await over(task)
+    assert bytes(out.data) == b""
+
+
+async def test_a_client_that_does_not_read_is_cut_off_and_holds_up_nobody(node: Node) -> None:
+    class Stuck(Client):
+        free = asyncio.Event()
+
+        async def write(self, data: bytes | bytearray | memoryview) -> None:
+            await self.free.wait()
+
+    one = await running(node, "read go; seq 1 2000000 | tail -c 8000000; echo done; sleep 1000007", stdin=True)
+    stuck, good = Stuck(), Client()
+    task = attached(node, one, None, stuck)
+    await asyncio.sleep(0)
+    other = attached(node, one, Client(b"go\n"), good)
+    async with asyncio.timeout(60):
+        while (await node.logs(one, tail_lines=1)) != [b"done\n"]:
+            await asyncio.sleep(0.1)
+    stuck.free.set()
+    with pytest.raises(TransientError, match="cut off"):
+        await over(task)
+    other.cancel()
+    await asyncio.wait([other])
+
+
+async def test_a_container_that_has_ended_is_not_found(node: Node) -> None:
+    one = pod("exit 0")
+    await node.provider.create_pod(one)
+    await node.ended(one)
+    with pytest.raises(NotFoundError, match=r'container not found \("main"\)'):
+        await over(attached(node, one, None, Client()))
