@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -24,6 +26,8 @@ MAY_BLOCK = [
 
 
 def pytest_configure() -> None:
+    # The environment's own kubectl, whatever else this machine has.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     # Else pytest-asyncio's look for a current loop makes one on Python 3.11, which nobody closes.
     asyncio.set_event_loop(None)
     # How fast a machine is, is no property of the code.

@@ -30,14 +30,14 @@ from virtual_kubelet.objects.stats_v1alpha1 import (
     Summary,
 )
 
-STARTED = datetime.now(UTC) - timedelta(hours=1)
+STARTED = (datetime.now(UTC) - timedelta(minutes=1)).replace(microsecond=0)
 
 
 def cpu(cores: float) -> CPUStats:
     """A constant load: the counter is what its own time says."""
     now = datetime.now(UTC)
     now = now.replace(microsecond=now.microsecond // 1000 * 1000)  # all that the metrics text can say
-    return CPUStats(time=now, usage_core_nano_seconds=int((now - STARTED).total_seconds() * cores * 1e9))
+    return CPUStats(time=now, usage_core_nano_seconds=round((now - STARTED).total_seconds() * cores * 1e9))
 
 
 def memory(mebibytes: int) -> MemoryStats:

@@ -80,7 +80,8 @@ def usage_between(earlier: Point | None, later: Point) -> Usage | None:
             return None
         window, cpu = later.at - later.started, later.cpu
     else:
-        window, cpu = later.at - earlier.at, later.cpu - earlier.cpu
+        # To the millisecond, which is all that the text can say: so large a float is coarser than a nanosecond of CPU.
+        window, cpu = round(later.at - earlier.at, 3), later.cpu - earlier.cpu
         if window <= 0:
             return None
     return Usage(later.at, window, cpu / window, later.memory)
