@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 
 from virtual_kubelet import (
+    AttachIO,
     ContainerLogOptions,
     InvalidInputError,
     LogLine,
     NotFoundError,
     PodKey,
     PodStatusCallback,
+    PortStream,
     ProviderContext,
     TransientError,
 )
@@ -172,6 +175,46 @@ class MockProvider:
             yield LogLine(held.created_ns, line.encode() if line.endswith("\n") else f"{line}\n".encode())
         if options.follow:
             await held.ended.wait()
+
+    # Streams
+
+    async def run_in_container(self, key: PodKey, container: str, command: Sequence[str], streams: AttachIO) -> int:
+        """What the pod's script says of it. A command that is not in there is one that the container does not have."""
+        does = self._running(key, container).script.commands.get(" ".join(command))
+        if does is None:
+            name = command[0] if command else ""
+            why = f"stat {name}: no such file or directory" if "/" in name else "executable file not found in $PATH"
+            raise TransientError(f'failed to exec in container: failed to start exec: exec: "{name}": {why}')
+        if does.stdin and streams.stdin is not None:
+            while data := await streams.stdin.read():
+                if streams.stdout is not None:
+                    await streams.stdout.write(data)
+        errors = streams.stdout if streams.tty else streams.stderr
+        for text, output in ((does.stdout, streams.stdout), (does.stderr, errors)):
+            if text and output is not None:
+                await output.write(text.encode())
+        return does.exit_code
+
+    async def attach_to_container(self, key: PodKey, container: str, streams: AttachIO) -> None:
+        """It wrote all that it writes when it started, and reads nothing."""
+        await self._running(key, container).ended.wait()
+
+    async def port_forward(self, key: PodKey, port: int, stream: PortStream) -> None:
+        """Its ``echo-ports`` answer."""
+        held = self._pods.get(key)
+        if held is None or held.started is None or port not in held.script.echo_ports:
+            raise ConnectionRefusedError(
+                errno.ECONNREFUSED,
+                f"failed to connect to localhost:{port}: IPv4: dial tcp4 127.0.0.1:{port}: connect: connection refused",
+            )
+        while data := await stream.read():
+            await stream.write(data)
+
+    def _running(self, key: PodKey, container: str) -> _MockPod:
+        held = self._pods.get(key)
+        if held is None or held.started is None or all(c.name != container for c in held.pod.spec.containers):
+            raise NotFoundError(f'container not found ("{container}")')
+        return held
 
     # Statistics
 

@@ -8,21 +8,35 @@
 ``create-error-times``    … so many times (1; ``always``)
 ``delete-delay``          seconds a deletion takes; ``never``: it ignores being deleted
 ``logs``                  what its containers write, instead of a line about themselves
+``exec``                  JSON: a command, its words with blanks between, to ``{"stdout": …, "stderr": …, "exitCode": …}``;
+                          with ``"stdin": true`` it writes what it is sent to stdout first. Other commands do not exist
+``echo-ports``            numbers with commas between: ports that send back what they are sent; others refuse
 ========================  =============================================================================================
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from virtual_kubelet import InvalidInputError
 
-__all__ = ["PREFIX", "Script", "script_of"]
+__all__ = ["PREFIX", "Command", "Script", "script_of"]
 
 PREFIX: Final = "mock.virtual-kubelet.io/"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a command does."""
+
+    stdout: str = ""
+    stderr: str = ""
+    exit_code: int = 0
+    stdin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +50,8 @@ class Script:
     create_error_times: float = 1
     delete_delay: float = 0.0
     logs: str | None = None
+    commands: Mapping[str, Command] = field(default_factory=dict)
+    echo_ports: frozenset[int] = frozenset()
 
 
 _NOTHING: Final = Script()
@@ -57,6 +73,8 @@ def script_of(annotations: Mapping[str, str] | None) -> Script:
             create_error_times=_times(told.pop("create-error-times", "1")),
             delete_delay=_times(told.pop("delete-delay", "0"), "never"),
             logs=told.pop("logs", None),
+            commands=_commands(told.pop("exec", "{}")),
+            echo_ports=frozenset(int(port) for port in told.pop("echo-ports", "").split(",") if port),
         )
     except ValueError as error:
         raise InvalidInputError(f"an annotation {PREFIX}… is malformed: {error}") from None
@@ -64,6 +82,21 @@ def script_of(annotations: Mapping[str, str] | None) -> Script:
         wrong = f"create-error={script.create_error}" if not told else ", ".join(sorted(told))
         raise InvalidInputError(f"the mock provider does not know the annotation {PREFIX}{wrong}")
     return script
+
+
+def _commands(text: str) -> dict[str, Command]:
+    table = json.loads(text)
+    if not isinstance(table, dict):
+        raise ValueError("exec is no JSON object")
+    commands = {}
+    for words, does in table.items():
+        kinds = {"stdout": str, "stderr": str, "exitCode": int, "stdin": bool}
+        if not isinstance(does, dict) or any(type(value) is not kinds.get(key) for key, value in does.items()):
+            raise ValueError(f"exec: {words!r} is to have stdout, stderr (texts), exitCode (a number), stdin (true)")
+        commands[words] = Command(
+            does.get("stdout", ""), does.get("stderr", ""), does.get("exitCode", 0), does.get("stdin", False)
+        )
+    return commands
 
 
 def _seconds(text: str) -> float:
