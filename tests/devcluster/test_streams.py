@@ -204,7 +204,7 @@ async def test_a_command_that_cannot_start_is_told(kubectl: Kubectl) -> None:
 
 async def test_an_unknown_container_and_pod_are_told(kubectl: Kubectl) -> None:
     refused = await kubectl("exec", "p", "-c", "zz", "--", "id", code=1)
-    assert refused.err == "Error from server (BadRequest): container zz is not valid for pod p\n"
+    assert refused.err == "error: container zz is not valid for pod p out of: main\n"
     refused = await kubectl("exec", "zz", "--", "id", code=1)
     assert refused.err == 'Error from server (NotFound): pods "zz" not found\n'
 

@@ -250,7 +250,7 @@ async def test_a_command_ends_with_its_container(node: Node) -> None:
     out = Client()
     task = asyncio.ensure_future(
         node.provider.run_in_container(
-            PodKey.of(one), "main", ["sh", "-c", f"setsid sleep {seconds} & echo started; wait"], streams(None, out)
+            PodKey.of(one), "main", ["sh", "-c", f"setsid sleep {seconds} & echo started; wait; exec sleep 1000"], streams(None, out)
         )
     )
     await out.until(b"started")
