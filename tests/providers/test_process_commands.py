@@ -248,10 +248,9 @@ async def test_a_command_ends_with_its_container(node: Node) -> None:
     one = await running(node)
     seconds = 450_000 + os.getpid() % 50_000
     out = Client()
+    script = f"setsid sleep {seconds} & echo started; wait; exec sleep 1000"  # whichever of the two is killed first
     task = asyncio.ensure_future(
-        node.provider.run_in_container(
-            PodKey.of(one), "main", ["sh", "-c", f"setsid sleep {seconds} & echo started; wait; exec sleep 1000"], streams(None, out)
-        )
+        node.provider.run_in_container(PodKey.of(one), "main", ["sh", "-c", script], streams(None, out))
     )
     await out.until(b"started")
     await until(lambda: processes_with(f"sleep\0{seconds}"))
