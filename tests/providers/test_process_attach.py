@@ -102,7 +102,7 @@ async def test_a_client_that_does_not_read_is_cut_off_and_holds_up_nobody(node: 
     task = attached(node, one, None, stuck)
     await asyncio.sleep(0)
     other = attached(node, one, Client(b"go\n"), good)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         while (await node.logs(one, tail_lines=1)) != [b"done\n"]:
             await asyncio.sleep(0.1)
     stuck.free.set()
