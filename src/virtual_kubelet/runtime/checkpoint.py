@@ -6,8 +6,6 @@ holds what the containers themselves do not tell: back-off, runs that failed bef
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +15,7 @@ import msgspec
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.contracts.runtime import ContainerExit
 from virtual_kubelet.objects.core_v1 import Pod, PodCondition
+from virtual_kubelet.private_file import write_privately
 from virtual_kubelet.telemetry.logs import get_logger
 
 __all__ = ["PodCheckpoint", "PodCheckpoints", "RunCheckpoint"]
@@ -62,17 +61,7 @@ class PodCheckpoints:
 
     def save(self, checkpoint: PodCheckpoint) -> None:
         """Raises ``OSError``, such as for a full disk; what was there before stays."""
-        data = msgspec.json.encode(checkpoint)
-        handle, temporary = tempfile.mkstemp(dir=self._directory, prefix=".writing-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self._path(PodKey.of(checkpoint.pod)))
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_privately(self._path(PodKey.of(checkpoint.pod)), msgspec.json.encode(checkpoint))
 
     def remove(self, key: PodKey) -> None:
         self._path(key).unlink(missing_ok=True)
