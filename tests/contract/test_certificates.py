@@ -128,7 +128,10 @@ async def test_a_serving_certificate_is_asked_for_waited_for_and_kept(
     async with node.running() as rotation:
         request = await node.pending()
         assert request.spec.signer_name == "kubernetes.io/kubelet-serving"
-        assert (request.metadata.name or "-") in rotation.waiting_for
+        # The server has it a moment before the node has read its answer.
+        assert request.metadata.name
+        await eventually(lambda: rotation.waiting_for)
+        assert request.metadata.name in rotation.waiting_for
         assert rotation.current is None
         await node.decide("Approved")
         certificate = await node.certificate(0)
