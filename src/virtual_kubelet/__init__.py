@@ -27,11 +27,23 @@ if TYPE_CHECKING:
     from virtual_kubelet.contracts.pods import PodStatusBatch as PodStatusBatch
     from virtual_kubelet.contracts.pods import PodStatusCallback as PodStatusCallback
     from virtual_kubelet.contracts.pods import RerunSafe as RerunSafe
+    from virtual_kubelet.contracts.runtime import ContainerCommands as ContainerCommands
     from virtual_kubelet.contracts.runtime import ContainerConfig as ContainerConfig
     from virtual_kubelet.contracts.runtime import ContainerExit as ContainerExit
     from virtual_kubelet.contracts.runtime import ContainerInstance as ContainerInstance
+    from virtual_kubelet.contracts.runtime import ContainerKind as ContainerKind
+    from virtual_kubelet.contracts.runtime import ContainerResize as ContainerResize
     from virtual_kubelet.contracts.runtime import ContainerRuntime as ContainerRuntime
     from virtual_kubelet.contracts.runtime import ContainerStartError as ContainerStartError
+    from virtual_kubelet.contracts.runtime import ContainerStatistics as ContainerStatistics
+    from virtual_kubelet.contracts.runtime import Image as Image
+    from virtual_kubelet.contracts.runtime import ImagePullError as ImagePullError
+    from virtual_kubelet.contracts.runtime import ImageStore as ImageStore
+    from virtual_kubelet.contracts.runtime import Mount as Mount
+    from virtual_kubelet.contracts.runtime import PodPorts as PodPorts
+    from virtual_kubelet.contracts.runtime import PodSandbox as PodSandbox
+    from virtual_kubelet.contracts.runtime import PodSandboxes as PodSandboxes
+    from virtual_kubelet.contracts.runtime import RegistryCredentials as RegistryCredentials
     from virtual_kubelet.contracts.stats import StatsSummary as StatsSummary
     from virtual_kubelet.contracts.streams import AttachIO as AttachIO
     from virtual_kubelet.contracts.streams import ContainerAttach as ContainerAttach
@@ -71,19 +83,27 @@ _PUBLIC = {
     "Clock": "clock",
     "ConfigurationError": "errors",
     "ContainerAttach": "contracts.streams",
+    "ContainerCommands": "contracts.runtime",
     "ContainerConfig": "contracts.runtime",
     "ContainerExec": "contracts.streams",
     "ContainerExit": "contracts.runtime",
     "ContainerInstance": "contracts.runtime",
+    "ContainerKind": "contracts.runtime",
     "ContainerLogOptions": "contracts.logs",
     "ContainerLogs": "contracts.logs",
+    "ContainerResize": "contracts.runtime",
     "ContainerRuntime": "contracts.runtime",
     "ContainerStartError": "contracts.runtime",
+    "ContainerStatistics": "contracts.runtime",
+    "Image": "contracts.runtime",
+    "ImagePullError": "contracts.runtime",
+    "ImageStore": "contracts.runtime",
     "InputStream": "contracts.streams",
     "InvalidInputError": "errors",
     "Kubelet": "kubelet",
     "KubeletConfig": "kubelet",
     "LogLine": "contracts.logs",
+    "Mount": "contracts.runtime",
     "NaiveNodeProvider": "contracts.nodes",
     "NodeConfigurer": "contracts.nodes",
     "NodeController": "node.node_controller",
@@ -100,12 +120,16 @@ _PUBLIC = {
     "PodKey": "contracts.pods",
     "PodLifecycleHandler": "contracts.pods",
     "PodNotifier": "contracts.pods",
+    "PodPorts": "contracts.runtime",
+    "PodSandbox": "contracts.runtime",
+    "PodSandboxes": "contracts.runtime",
     "PodStatusBatch": "contracts.pods",
     "PodStatusCallback": "contracts.pods",
     "PortForwarder": "contracts.streams",
     "PortStream": "contracts.streams",
     "ProviderConfigError": "errors",
     "ProviderContext": "contracts.context",
+    "RegistryCredentials": "contracts.runtime",
     "RerunSafe": "contracts.pods",
     "StatsSummary": "contracts.stats",
     "TerminalSize": "contracts.streams",

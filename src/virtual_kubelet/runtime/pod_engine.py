@@ -21,6 +21,7 @@ from virtual_kubelet.contracts.runtime import (
     ContainerConfig,
     ContainerExit,
     ContainerInstance,
+    ContainerKind,
     ContainerRuntime,
     ContainerStartError,
 )
@@ -256,7 +257,8 @@ class PodEngine:
         return waits
 
     async def _start_container(self, key: PodKey, held: EnginePod, view: ContainerView) -> None:
-        config = ContainerConfig(held.pod, view.container, view.run.attempts, init=view in held.init)
+        kind = ContainerKind.INIT if view in held.init else ContainerKind.MAIN
+        config = ContainerConfig(held.pod, view.container, view.run.attempts, kind=kind)
         with self._expecting():
             try:
                 with span("start_container", container=view.container.name):
