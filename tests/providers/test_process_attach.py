@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.providers.test_process_commands import Client, running, streams
+from tests.contract.commands import processes_with
+from tests.providers.test_process_commands import Client, Sizes, running, streams, until
 from tests.providers.test_process_provider import Node, node_in, pod
 from virtual_kubelet.contracts.pods import PodKey
+from virtual_kubelet.contracts.streams import TerminalSize
 from virtual_kubelet.errors import NotFoundError, TransientError
-from virtual_kubelet.objects.core_v1 import Pod
+from virtual_kubelet.objects.core_v1 import Pod, SecurityContext
 
 pytestmark = pytest.mark.may_block  # files are made and looked at
 
@@ -29,8 +33,10 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
             await made.gone(one)
 
 
-def attached(node: Node, one: Pod, stdin: Client | None, out: Client, err: Client | None = None) -> asyncio.Task[None]:
-    work = node.provider.attach_to_container(PodKey.of(one), "main", streams(stdin, out, err))
+def attached(
+    node: Node, one: Pod, stdin: Client | None, out: Client, err: Client | None = None, sizes: Sizes | None = None
+) -> asyncio.Task[None]:
+    work = node.provider.attach_to_container(PodKey.of(one), "main", streams(stdin, out, err, sizes=sizes))
     return asyncio.ensure_future(work)
 
 
@@ -118,3 +124,99 @@ async def test_a_container_that_has_ended_is_not_found(node: Node) -> None:
     await node.ended(one)
     with pytest.raises(NotFoundError, match=r'container not found \("main"\)'):
         await over(attached(node, one, None, Client()))
+
+
+def keepers(node: Node) -> list[int]:
+    ours = set(processes_with(str(node.folder)))
+    return [pid for pid in processes_with("terminal_keeper") if pid in ours]
+
+
+async def test_a_terminal_echoes_has_its_clients_size_and_its_output_is_the_log(node: Node) -> None:
+    sized = "until [ \"$(stty size)\" = '31 97' ]; do sleep 0.02; done"
+    script = f'tty; echo $TERM; {sized}; read line; echo "<$line>" >&2; exit 4'
+    one = await running(node, script, stdin=True, tty=True)
+    sizes, out = Sizes(), Client()
+    sizes.queue.put_nowait(TerminalSize(97, 31))
+    await over(attached(node, one, Client(b"typed\r", stays=True), out, sizes=sizes))
+    assert b"typed\r\n<typed>\r\n" in out.data
+    assert (await node.ended(one)).exit_code == 4
+    lines = await node.logs(one)
+    assert lines[0].startswith(b"/dev/pts/")
+    assert lines[1:] == [b"xterm\r\n", b"typed\r\n", b"<typed>\r\n"]
+    await until(lambda: not keepers(node))
+
+
+async def test_what_is_written_to_a_terminal_last_is_not_lost(node: Node) -> None:
+    one = await running(node, "read go; seq 1 30000", stdin=True, tty=True)
+    out = Client()
+    await over(attached(node, one, Client(b"go\n", stays=True), out))
+    expected = [b"go\r\n"] + [b"%d\r\n" % number for number in range(1, 30001)]
+    assert out.data == b"".join(expected)
+    await node.ended(one)
+    assert await node.logs(one) == expected
+
+
+async def test_a_terminal_stays_open_between_clients_with_stdin_once_too(node: Node) -> None:
+    one = await running(node, ANSWERS, stdin=True, stdin_once=True, tty=True)
+    first, second = Client(), Client()
+    task = attached(node, one, Client(b"one\n"), first)
+    await first.until(b"out one\r\nerr one\r\n")
+    task.cancel()
+    await asyncio.wait([task])
+    await over(attached(node, one, Client(b"end\n"), second))
+    assert second.data == b"end\r\nout end\r\nerr end\r\n"
+    assert (await node.ended(one)).exit_code == 3
+
+
+async def test_a_terminal_outlives_its_supervisor(node: Node) -> None:
+    one = await running(node, f"trap 'echo hung up' HUP; {ANSWERS}", stdin=True, tty=True)
+    (keeper,) = keepers(node)
+    os.kill(node.supervisor, signal.SIGKILL)
+    out = Client()
+
+    async def answered() -> bytes:
+        """A client that comes before the new supervisor has its turn is cut off with the old one."""
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    await attached(node, one, Client(b"end\n"), out)
+                    return bytes(out.data)
+                except TransientError:
+                    await asyncio.sleep(0.05)
+
+    assert await answered() == b"end\r\nout end\r\nerr end\r\n"
+    ended = await node.ended(one)
+    assert (ended.exit_code, ended.reason) == (137, "ContainerStatusUnknown")  # nobody of us was its parent
+    assert await node.logs(one) == [b"end\r\n", b"out end\r\n", b"err end\r\n"]
+    await until(lambda: keeper not in keepers(node))
+
+
+async def test_what_was_written_to_a_terminal_while_there_was_no_supervisor_is_in_the_log(
+    node: Node, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    one = await running(node, f"while [ ! -e {gate} ]; do sleep 0.02; done; echo last; exit 5", tty=True)
+    supervisor = node.supervisor
+    os.kill(supervisor, signal.SIGSTOP)  # it reads no more, and its node does not start another one
+    gate.touch()
+    await until(lambda: not processes_with(f"-e {gate}"))
+    os.kill(supervisor, signal.SIGKILL)
+    assert (await node.ended(one)).exit_code == 137
+    assert await node.logs(one) == [b"last\r\n"]
+    await until(lambda: not keepers(node))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
+async def test_a_terminal_is_its_users_own(node: Node) -> None:
+    security = SecurityContext(run_as_user=1234, run_as_group=2345)
+    one = await running(node, "id -u >/dev/tty; exit 0", tty=True, security_context=security)
+    await node.ended(one)
+    assert await node.logs(one) == [b"1234\r\n"]
+
+
+async def test_output_of_a_process_that_has_closed_its_terminal_for_a_while_comes(node: Node) -> None:
+    script = "read go; exec <&- >&- 2>&-; sleep 0.2; exec >/dev/tty; echo back; exit 0"
+    one = await running(node, script, stdin=True, tty=True)
+    out = Client()
+    await over(attached(node, one, Client(b"go\n", stays=True), out))
+    assert out.data == b"go\r\nback\r\n"

@@ -399,7 +399,6 @@ READ_ONLY = SecurityContext(read_only_root_filesystem=True)
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        (lambda c: setattr(c, "tty", True), "tty"),
         (lambda c: setattr(c, "restart_policy", "Always"), "restartPolicy"),
         (
             lambda c: setattr(c, "security_context", SecurityContext(read_only_root_filesystem=True)),

@@ -43,8 +43,6 @@ def _check_container(field: str, container: Container) -> None:
             raise _refused(f"{field}.{shown}", "the process provider does not do this yet")
     if container.restart_policy:
         raise _refused(f"{field}.restartPolicy", "the process provider has no sidecars yet")
-    if container.tty:
-        raise _refused(f"{field}.tty", "the process provider gives main processes no terminal yet")
     context = container.security_context
     if context is not None and (context.capabilities is not None or context.read_only_root_filesystem):
         shown = "capabilities" if context.capabilities is not None else "readOnlyRootFilesystem"

@@ -1,4 +1,4 @@
-"""A client at the main process of a container: its output by way of the supervisor, its input straight into its FIFO."""
+"""A client at the main process of a container: output by way of the supervisor, input straight into FIFO or terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import Any, Final
 
 from virtual_kubelet import AttachIO, InputStream, NotFoundError, OutputStream, TransientError
 from virtual_kubelet.objects.core_v1 import Container
+from virtual_kubelet.providers.process.commands import resize
 from virtual_kubelet.providers.process.descriptor import Descriptor
+from virtual_kubelet.providers.process.terminal import fetch_terminal
 
 __all__ = ["attach"]
 
@@ -52,17 +54,23 @@ async def attach(
         if not answer["attached"]:
             raise _not_found(container)
         async with asyncio.TaskGroup() as tasks:
-            feeding = None
-            if streams.stdin is not None and answer["stdin"]:
+            helpers = []
+            if answer["terminal"]:
+                terminal = Descriptor(await _terminal(directory, container))
+                ends.callback(terminal.close)
+                helpers.append(tasks.create_task(resize(terminal, streams.resizes)))
+                if streams.stdin is not None and answer["stdin"]:
+                    helpers.append(tasks.create_task(_type(streams.stdin, terminal)))
+            elif streams.stdin is not None and answer["stdin"]:
                 with suppress(OSError):  # it has ended, or closed its stdin
                     stdin = os.open(directory / "stdin", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
                     end = Descriptor(stdin)
                     ends.callback(end.close)
-                    feeding = tasks.create_task(_feed(streams.stdin, end, request, container, container_id))
+                    helpers.append(tasks.create_task(_feed(streams.stdin, end, request, container, container_id)))
             showing = [tasks.create_task(_show(source, target)) for source, target in outputs]
             await asyncio.wait(showing)
-            if feeding is not None:
-                feeding.cancel()
+            for helper in helpers:
+                helper.cancel()
         if (await request("enter", id=container_id))["mark"] is not None:
             raise TransientError(
                 "the output was cut off: it was not read as fast as it came, or the supervisor has gone"
@@ -85,6 +93,29 @@ async def _show(source: Descriptor, target: OutputStream | None) -> None:
                 await target.write(data)
     except BrokenPipeError:
         source.close()
+
+
+async def _terminal(directory: Path, container: Container) -> int:
+    fetching = asyncio.ensure_future(asyncio.to_thread(fetch_terminal, str(directory)))
+    try:
+        return await asyncio.shield(fetching)
+    except asyncio.CancelledError:
+        fetching.add_done_callback(_close)
+        raise
+    except OSError:
+        raise TransientError(f"the terminal of container {container.name} cannot be had: its keeper has gone") from None
+
+
+def _close(fetched: asyncio.Future[int]) -> None:
+    if not fetched.cancelled() and fetched.exception() is None:
+        os.close(fetched.result())
+
+
+async def _type(source: InputStream, terminal: Descriptor) -> None:
+    """A terminal stays open for the next client, with ``stdinOnce`` too, as with containerd."""
+    with suppress(BrokenPipeError):
+        while data := await source.read():
+            await terminal.write(data)
 
 
 async def _feed(

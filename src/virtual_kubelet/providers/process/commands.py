@@ -19,7 +19,7 @@ from virtual_kubelet import AttachIO, InputStream, NotFoundError, OutputStream, 
 from virtual_kubelet.providers.process.descriptor import Descriptor
 from virtual_kubelet.providers.process.process_tree import kill, new_command_mark, processes_of_command
 
-__all__ = ["run_command"]
+__all__ = ["resize", "run_command"]
 
 _SOURCE: Final = Path(__file__).resolve().parents[3]
 _PROGRAM: Final = (
@@ -175,7 +175,7 @@ async def _converse(process: subprocess.Popen[bytes], ended: int, ends: _Ends, s
         if streams.stdin is not None and ends.stdin is not None:
             helpers.append(tasks.create_task(_feed(streams.stdin, ends.stdin, close=ends.terminal is None)))
         if ends.terminal is not None:
-            helpers.append(tasks.create_task(_resize(ends.terminal, streams.resizes)))
+            helpers.append(tasks.create_task(resize(ends.terminal, streams.resizes)))
         for source, target in ends.outputs:
             tasks.create_task(_show(source, target))
         await _readable(ended)
@@ -207,7 +207,8 @@ async def _show(source: Descriptor, target: OutputStream) -> None:
         source.close()
 
 
-async def _resize(terminal: Descriptor, sizes: AsyncIterator[TerminalSize]) -> None:
+async def resize(terminal: Descriptor, sizes: AsyncIterator[TerminalSize]) -> None:
+    """Give the terminal each size that comes."""
     async for size in sizes:
         if not terminal.is_open:
             return

@@ -110,13 +110,14 @@ class ProcessRuntime:
             id=f"{pod.metadata.uid}-{container.name}-{config.attempt}",
             labels=config.labels,
             argv=argv,
-            env=_environment(pod, container),
+            env=_environment(pod, container, terminal=bool(container.tty)),
             cwd=container.working_dir or "/",
             uid=identity.user,
             gid=identity.group,
             no_new_privileges=identity.no_new_privileges,
             stdin=bool(container.stdin),
             stdin_once=bool(container.stdin_once),
+            tty=bool(container.tty),
             max_log_bytes=self._max_log_bytes,
             max_log_files=self._max_log_files,
         )
@@ -159,9 +160,7 @@ class ProcessRuntime:
     ) -> int:
         """As ``ContainerExec.run_in_container``: as the container's user, in its directory, with its environment."""
         identity = identity_of(pod, container)
-        environment = _environment(pod, container)
-        if streams.tty:
-            environment.setdefault("TERM", "xterm")
+        environment = _environment(pod, container, terminal=streams.tty)
 
         async def enter() -> int | None:
             answer = await self._client.request("enter", id=container_id)
@@ -240,10 +239,11 @@ def _take(lines: Any) -> list[LogLine]:
     return batch
 
 
-def _environment(pod: Pod, container: Container) -> dict[str, str]:
+def _environment(pod: Pod, container: Container, *, terminal: bool) -> dict[str, str]:
     """What a container runtime gives by itself, then the container's own; nothing of this process."""
     given = {variable.name: variable.value or "" for variable in container.env or ()}
-    return {"PATH": _PATH, "HOSTNAME": pod.spec.hostname or pod.metadata.name or "", "HOME": "/", **given}
+    usual = {"PATH": _PATH, "HOSTNAME": pod.spec.hostname or pod.metadata.name or "", "HOME": "/"}
+    return {**usual, **({"TERM": "xterm"} if terminal else {}), **given}
 
 
 def _instance(described: dict[str, Any]) -> ContainerInstance:

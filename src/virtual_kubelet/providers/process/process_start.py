@@ -1,14 +1,19 @@
-"""A container's process: fork, become who it is to be, exec; with nothing of ours but two FIFOs. Standard library only."""
+"""A container's process: fork, become who it is to be, exec; with nothing of ours but FIFOs or a terminal.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import resource
 import signal
+import termios
 
 from virtual_kubelet.providers.process.process_tree import set_mark
 
@@ -32,22 +37,20 @@ def raise_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def spawn(directory: str, request: dict[str, Any], mark: int, on_forked: Callable[[int], None]) -> int | dict[str, Any]:
-    """Fork and exec; gives the pid, or what went wrong.
+def spawn(
+    directory: str, request: dict[str, Any], mark: int, on_forked: Callable[[int], None], terminal: int | None = None
+) -> int | dict[str, Any]:
+    """Fork and exec; gives the pid, or what went wrong. ``terminal`` takes the place of the FIFOs in the directory.
 
     The child waits until ``on_forked(pid)`` has returned, that is, until it is written down, and ends if we do not live
     to say so: nothing ever runs that nobody knows of. What goes wrong later it tells through a pipe that exec closes.
     """
     told, tell = os.pipe2(os.O_CLOEXEC)
     may_go, go = os.pipe2(os.O_CLOEXEC)
-    descriptors = [os.open(os.path.join(directory, s), os.O_RDWR | os.O_CLOEXEC) for s in ("stdout", "stderr")]
-    if request.get("stdin"):
-        # With a writing end of its own it never sees an end, whatever becomes of us.
-        how = os.O_RDONLY if request.get("stdin_once") else os.O_RDWR
-        descriptors.append(os.open(os.path.join(directory, "stdin"), how | os.O_CLOEXEC))
+    descriptors = [] if terminal is not None else open_fifos(directory, request)
     pid = os.fork()
     if pid == 0:
-        become(request, mark, descriptors, may_go, go, tell)  # does not return
+        become(request, mark, descriptors, terminal, may_go, go, tell)  # does not return
     for descriptor in (tell, may_go, *descriptors):
         os.close(descriptor)
     try:
@@ -68,7 +71,25 @@ def spawn(directory: str, request: dict[str, Any], mark: int, on_forked: Callabl
     return pid
 
 
-def become(request: dict[str, Any], mark: int, descriptors: list[int], may_go: int, go: int, tell: int) -> NoReturn:
+def open_fifos(directory: str, request: dict[str, Any]) -> list[int]:
+    """Its standard input, output and error output."""
+    outputs = [os.open(os.path.join(directory, s), os.O_RDWR | os.O_CLOEXEC) for s in ("stdout", "stderr")]
+    if not request.get("stdin"):
+        return [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), *outputs]
+    # With a writing end of its own it never sees an end, whatever becomes of us.
+    how = os.O_RDONLY if request.get("stdin_once") else os.O_RDWR
+    return [os.open(os.path.join(directory, "stdin"), how | os.O_CLOEXEC), *outputs]
+
+
+def become(
+    request: dict[str, Any],
+    mark: int,
+    descriptors: list[int],
+    terminal: int | None,
+    may_go: int,
+    go: int,
+    tell: int,
+) -> NoReturn:
     stage = "start"
     try:
         os.close(go)
@@ -81,8 +102,10 @@ def become(request: dict[str, Any], mark: int, descriptors: list[int], may_go: i
         set_mark(mark)
         if os.read(may_go, 1) != b"!":
             os._exit(127)
-        stdin = descriptors[2] if len(descriptors) > 2 else os.open(os.devnull, os.O_RDONLY)
-        for target, source in ((0, stdin), (1, descriptors[0]), (2, descriptors[1])):
+        if terminal is not None:
+            fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+            descriptors = [terminal] * 3
+        for target, source in enumerate(descriptors):
             os.dup2(source, target)
         os.umask(0o022)
         if _open_files is not None:

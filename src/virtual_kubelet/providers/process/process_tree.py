@@ -23,6 +23,7 @@ __all__ = [
     "new_mark",
     "processes_of_command",
     "set_mark",
+    "start_time_of",
     "stat_of",
 ]
 
@@ -44,6 +45,12 @@ def stat_of(pid: int) -> tuple[str, int, int] | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return fields[0].decode(), int(fields[1]), int(fields[19])
+
+
+def start_time_of(pid: int) -> int:
+    """0 if it has ended."""
+    found = stat_of(pid)
+    return found[2] if found is not None else 0
 
 
 def new_mark() -> int:

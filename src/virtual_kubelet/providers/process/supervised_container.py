@@ -33,7 +33,7 @@ class Container:
     def __init__(self, directory: str, record: dict[str, Any]) -> None:
         self.directory = directory
         self.record = record
-        self.fifos: dict[str, int] = {}  # stream -> descriptor
+        self.outputs: dict[str, int] = {}  # stream -> descriptor
         self.stdin: int | None = None  # our writing end, so that its stdin stays open between clients
         self.attached: list[dict[str, int]] = []  # of each client: stream -> descriptor
         self.rest = {"stdout": b"", "stderr": b""}
@@ -94,9 +94,9 @@ class Container:
             if rest:
                 self.append(b"%s %s P %s\n" % (_stamp(time.time_ns()), stream.encode(), rest))
                 self.rest[stream] = b""
-        for descriptor in self.fifos.values():
+        for descriptor in self.outputs.values():
             os.close(descriptor)
-        self.fifos = {}
+        self.outputs = {}
         self.close_stdin()
         for client in list(self.attached):
             self.detach(client)

@@ -3,7 +3,8 @@
 Plain standard library, run with ``python -I -S``: of this package it imports its own parts only, and stays small. It is
 the child subreaper of all it starts, and knows them by a mark that they inherit (``process_tree``), so no process gets out
 of its sight by ``setsid``, a double fork or a new environment. A container's output goes through two FIFOs, which the child
-opens for reading and writing: should the supervisor be killed, writes do not fail, and a new supervisor reads on. What it
+opens for reading and writing: should the supervisor be killed, writes do not fail, and a new supervisor reads on; a
+terminal is kept open by a process of its own (``terminal``). What it
 knows is in one JSON file a container, written atomically, before the process may begin; a process is recognised by pid,
 start time and boot id, so a reused pid fools nobody.
 
@@ -22,13 +23,14 @@ import json
 import os
 import selectors
 import signal
-import sys
 import time
 
+from virtual_kubelet.providers.process.container_streams import ContainerStreams, refused, say
 from virtual_kubelet.providers.process.process_start import raise_open_files, spawn
-from virtual_kubelet.providers.process.process_tree import boot_id, kill, members_of, new_mark, stat_of
+from virtual_kubelet.providers.process.process_tree import boot_id, kill, members_of, new_mark, start_time_of, stat_of
 from virtual_kubelet.providers.process.request_server import RequestServer
 from virtual_kubelet.providers.process.supervised_container import Container
+from virtual_kubelet.providers.process.terminal import open_terminal, start_keeper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is not worth its memory in a process that has to stay small
@@ -43,6 +45,7 @@ class Supervisor:
         self.directory = directory
         self.containers: dict[str, Container] = {}
         self.selector = selectors.DefaultSelector()
+        self.streams = ContainerStreams(self.selector)
         self.server = RequestServer(self.selector, self.answer)
         self.boot = boot_id()
         self.adopted = False  # whether there are containers that another supervisor started
@@ -81,7 +84,7 @@ class Supervisor:
                 elif what == "server":
                     self.server.ready(thing, ready)
                 elif what == "output":
-                    self.read_output(*thing)
+                    self.streams.read(*thing)
                 elif what == "pidfd":
                     self.adopted_ended(thing)
             self.reap()
@@ -120,9 +123,11 @@ class Supervisor:
             self.adopted = True
             pidfd = self.open_pidfd(record)
             if pidfd is None:
+                if container.record.get("terminal") is not None:
+                    self.streams.open(container)  # its keeper has what was written last
                 self.ended(container, "the supervisor was not there when it ended")
                 continue
-            self.open_fifos(container)
+            self.streams.open(container)
             container.pidfd = pidfd
             self.selector.register(pidfd, selectors.EVENT_READ, ("pidfd", container))
         self.kill_all(ended, everywhere=True)  # it may have been killed before it had cleared up
@@ -151,28 +156,6 @@ class Supervisor:
             os.close(container.pidfd)
             container.pidfd = None
 
-    def open_fifos(self, container: Container) -> None:
-        for stream in ("stdout", "stderr"):
-            path = os.path.join(container.directory, stream)
-            # Our own end is for reading and writing too: without another writer it would report its end at once.
-            descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-            container.fifos[stream] = descriptor
-            self.selector.register(descriptor, selectors.EVENT_READ, ("output", (container, stream)))
-        if container.record.get("stdin") == "open":
-            container.stdin = os.open(
-                os.path.join(container.directory, "stdin"), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
-            )
-
-    def read_output(self, container: Container, stream: str) -> None:
-        descriptor = container.fifos.get(stream)
-        if descriptor is None:
-            return
-        try:
-            data = os.read(descriptor, 65536)
-        except BlockingIOError:
-            return
-        container.write(stream, data)
-
     def start(self, request: dict[str, Any]) -> dict[str, Any]:
         name = request["id"]
         if "/" in name or name.startswith("."):
@@ -193,12 +176,16 @@ class Supervisor:
             "max_log_bytes": request["max_log_bytes"],
             "max_log_files": request["max_log_files"],
             "stdin": "open" if request.get("stdin") else None,
+            "terminal": None,
         }
         container = Container(directory, record)
+        terminal: tuple[int, int] | None = None
 
         def forked(pid: int) -> None:
-            found = stat_of(pid)
-            record["pid"], record["start_time"] = pid, found[2] if found is not None else 0
+            record["pid"], record["start_time"] = pid, start_time_of(pid)
+            if terminal is not None:
+                keeper = start_keeper(directory, *terminal, pid)
+                record["terminal"] = {"pid": keeper, "start_time": start_time_of(keeper)}
             container.save()
 
         try:
@@ -208,15 +195,18 @@ class Supervisor:
             return refused(error)
         started: int | dict[str, Any]
         try:
-            for stream in ("stdout", "stderr", *(("stdin",) if request.get("stdin") else ())):
-                path = os.path.join(directory, stream)
-                os.mkfifo(path, 0o600)
-                if request.get("uid") is not None and os.getuid() == 0:
-                    os.chown(path, request["uid"], -1)  # or it could not open /dev/stdout
-            self.open_fifos(container)
-            started = spawn(directory, request, record["mark"], forked)
+            if request.get("tty"):
+                terminal = open_terminal(request.get("uid"))
+                self.streams.watch(container, "stdout", terminal[0])
+            else:
+                self.streams.make_fifos(container, bool(request.get("stdin")), request.get("uid"))
+                self.streams.open(container)
+            started = spawn(directory, request, record["mark"], forked, terminal[1] if terminal else None)
         except OSError as error:
             started = refused(error)
+        finally:
+            if terminal is not None:
+                os.close(terminal[1])
         if not isinstance(started, int):
             self.discard(container)
             return started
@@ -265,13 +255,8 @@ class Supervisor:
         """Main processes are gone: what else belongs to them goes too, as in a container; then everybody is told."""
         self.kill_all({container.record["mark"] for container in containers})
         for container in containers:
-            for stream in list(container.fifos):
-                with contextlib.suppress(BlockingIOError):
-                    while data := os.read(container.fifos[stream], 65536):
-                        container.write(stream, data)
-            for descriptor in container.fifos.values():
-                self.selector.unregister(descriptor)
-            container.finish_logs()
+            self.streams.drain(container)
+            self.streams.close(container)
             self.server.broadcast({"event": "exit", "container": self.describe(container)})
 
     def save_again(self) -> None:
@@ -324,22 +309,6 @@ class Supervisor:
         self.entered.add(container.record["mark"])
         return {"mark": container.record["mark"], "pid": container.record["pid"]}
 
-    def attach(self, request: dict[str, Any]) -> dict[str, Any]:
-        """What it writes from now on goes to these FIFOs of the node's, too."""
-        container = self.containers.get(request["id"])
-        if container is None or not container.running:
-            return {"attached": False}
-        client: dict[str, int] = {}
-        container.attached.append(client)
-        try:
-            for stream in ("stdout", "stderr"):
-                path = os.path.join(container.directory, f"{os.path.basename(request['name'])}.{stream}")
-                client[stream] = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            container.detach(client)
-            return refused(error)
-        return {"attached": True, "stdin": container.record.get("stdin") == "open"}
-
     def close_stdin(self, request: dict[str, Any]) -> dict[str, Any]:
         container = self.containers.get(request["id"])
         if container is not None and container.stdin is not None:
@@ -380,9 +349,7 @@ class Supervisor:
             time.sleep(0.002)
 
     def discard(self, container: Container) -> None:
-        for descriptor in container.fifos.values():
-            self.selector.unregister(descriptor)
-        container.finish_logs()
+        self.streams.close(container)
         # Its record last: what is left of it should this be cut short is either known, or nothing.
         for name in sorted(os.listdir(container.directory), key=lambda name: name == "record.json"):
             os.unlink(os.path.join(container.directory, name))
@@ -401,7 +368,7 @@ class Supervisor:
         if op == "enter":
             return self.enter(request)
         if op == "attach":
-            return self.attach(request)
+            return self.streams.attach(self.containers.get(request["id"]), request["name"])
         if op == "close_stdin":
             return self.close_stdin(request)
         if op == "remove":
@@ -414,14 +381,6 @@ class Supervisor:
             self.stopping = True
             return {"stopped": True}
         return {"error": "protocol", "message": f"unknown op {op!r}"}
-
-
-def refused(error: OSError) -> dict[str, Any]:
-    return {"error": "os", "errno": error.errno, "message": error.strerror or str(error)}
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def main(directory: str) -> int:
