@@ -78,6 +78,54 @@ def test_a_plain_request_takes_the_short_way_and_reads_the_same(data: bytes) -> 
     assert events(ours) == events(theirs)
 
 
+TYPE = (("Cache-Control", "no-cache"), ("Content-Type", "text/plain"))
+DATE = "Sat, 28 Nov 2026 02:18:00 GMT"
+
+
+def test_a_whole_answer_reads_as_the_one_that_h11_sends() -> None:
+    ours, theirs = both()
+    for connection in (ours, theirs):
+        connection.receive_data(PLAIN)
+    events(ours), events(theirs)
+    fields = [*TYPE, ("Date", DATE), ("Content-Length", "5")]
+    expected = theirs.send(h11.Response(status_code=201, headers=fields, reason=b"Created")) or b""
+    expected += (theirs.send(h11.Data(data=b"hello")) or b"") + (theirs.send(h11.EndOfMessage()) or b"")
+    assert ours.whole_answer(201, b"Created", TYPE, DATE, b"hello") == expected
+    assert states(ours) == states(theirs)
+    assert ours.whole_answer(201, b"Created", TYPE, DATE, b"hello") is None  # there is one answer to a request
+    for connection in (ours, theirs):
+        connection.start_next_cycle()
+        connection.receive_data(GET)
+    assert events(ours) == events(theirs)
+
+
+@pytest.mark.parametrize("field", [("Connection", "close"), ("Content-Length", "5"), ("Date", DATE)])
+def test_an_answer_with_doubtful_fields_is_left_to_h11(field: tuple[str, str]) -> None:
+    ours, _ = both()
+    ours.receive_data(GET)
+    assert ours.whole_answer(200, b"OK", (*TYPE, field), DATE, b"hello") is None
+    assert ours.our_state is h11.SEND_RESPONSE
+
+
+def test_an_answer_without_body_and_one_to_what_h11_has_read_are_left_to_h11() -> None:
+    ours, _ = both()
+    ours.receive_data(GET)
+    assert ours.whole_answer(204, b"No Content", TYPE, DATE, b"") is None
+    other, _ = both()
+    other.receive_data(GET.replace(b"GET", b"HEAD"))
+    assert other.whole_answer(200, b"OK", TYPE, DATE, b"hello") is None
+
+
+@pytest.mark.parametrize("field", [("X Y", "z"), ("X", "a\r\nSet-Cookie: b"), ("X", "a\0")])
+def test_fields_that_may_not_be_sent_are_refused_each_time(field: tuple[str, str]) -> None:
+    ours, _ = both()
+    ours.receive_data(GET)
+    for _ in range(2):
+        with pytest.raises(h11.LocalProtocolError, match="Illegal header"):
+            ours.whole_answer(200, b"OK", (field,), DATE, b"hello")
+    assert ours.our_state is h11.SEND_RESPONSE
+
+
 @pytest.mark.parametrize(
     "data",
     [

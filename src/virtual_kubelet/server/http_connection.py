@@ -255,8 +255,8 @@ class HttpConnection(asyncio.Protocol):
                 self._task = None
                 self._transport.abort()
 
-    async def _answer(self, request: Request) -> tuple[Response, h11.Response | h11.InformationalResponse]:
-        """What the handler says, and its head, which h11 has found fit to be sent."""
+    async def _answer(self, request: Request) -> tuple[Response, h11.Response | h11.InformationalResponse | bytes]:
+        """What the handler says, and its head, which h11 has found fit to be sent, or the whole of it in bytes."""
         try:
             response = await self._owner.handler(request)
             if not isinstance(response, Response):
@@ -274,22 +274,31 @@ class HttpConnection(asyncio.Protocol):
             response = text_response(500, _INTERNAL_ERROR)
         return response, self._head(response)
 
-    def _head(self, response: Response) -> h11.Response | h11.InformationalResponse:
+    def _head(self, response: Response) -> h11.Response | h11.InformationalResponse | bytes:
         status, body = response.status, response.body
         if response.upgrade is not None:
             return h11.InformationalResponse(status_code=101, headers=list(response.headers), reason=reason(101))
+        ends = self._owner.draining or self._retired
+        if type(response.headers) is tuple and isinstance(body, bytes) and len(body) <= _SLICE and not ends:
+            whole = self._http.whole_answer(status, reason(status), response.headers, self._owner.date(), body)
+            if whole is not None:
+                return whole
         headers = [*response.headers, ("Date", self._owner.date())]
         if isinstance(body, bytes) and status not in _NO_BODY:
             headers.append(("Content-Length", str(len(body))))
         # Whether a client that waits for "100 Continue" still sends its body after this answer cannot be known.
-        if self._owner.draining or self._retired or self._http.they_are_waiting_for_100_continue:
+        if ends or self._http.they_are_waiting_for_100_continue:
             headers.append(("Connection", "close"))
         return h11.Response(status_code=status, headers=headers, reason=reason(status))
 
     async def _send(
-        self, request: Request, response: Response, start: h11.Response | h11.InformationalResponse
+        self, request: Request, response: Response, start: h11.Response | h11.InformationalResponse | bytes
     ) -> None:
         body = response.body
+        if isinstance(start, bytes):
+            self._write(start)
+            await self._drain()
+            return
         try:
             head = self._http.send(start) or b""
             if response.upgrade is not None:

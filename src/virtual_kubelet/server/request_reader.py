@@ -8,6 +8,7 @@ streamed answer, an upgrade, an error) takes h11's way from its first byte on, s
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Final
 
 import h11
@@ -81,6 +82,19 @@ def _plain(data: bytes, longest_head: int) -> tuple[h11.Request, bytes] | None:
     return request, body
 
 
+@lru_cache(maxsize=256)
+def _head_lines(status: int, reason: bytes, headers: tuple[tuple[str, str], ...]) -> bytes | None:
+    """A head without date and length, which h11 has found fit to be sent; None: its fields are doubtful.
+
+    Raises ``h11.LocalProtocolError``.
+    """
+    made = h11.Response(status_code=status, headers=list(headers), reason=reason)
+    if any(name in _DOUBTFUL or name in (b"content-length", b"date") for name, _ in made.headers):
+        return None
+    lines = [b"HTTP/1.1 %d %s" % (status, reason), *(name + b": " + value for name, value in made.headers.raw_items())]
+    return b"\r\n".join(lines) + b"\r\n"
+
+
 class ServerConnection:
     """What ``h11.Connection(h11.SERVER)`` offers, as far as a server needs it."""
 
@@ -142,6 +156,21 @@ class ServerConnection:
             return b""
         self._hand_over()
         return self.send(event)
+
+    def whole_answer(
+        self, status: int, reason: bytes, headers: tuple[tuple[str, str], ...], date: str, body: bytes
+    ) -> bytes | None:
+        """All of an answer at once, which is then sent; None: the short way is not open for it.
+
+        ``headers``: the same ones as in many answers, which are looked at once. Raises ``h11.LocalProtocolError``.
+        """
+        if self._raw is None or self._left is not None or status in _NO_BODY:
+            return None
+        lines = _head_lines(status, reason, headers)
+        if lines is None:
+            return None
+        self._left, self._done = 0, True
+        return b"%sDate: %s\r\nContent-Length: %d\r\n\r\n%s" % (lines, date.encode("ascii"), len(body), body)
 
     def _head(self, response: h11.Response) -> bytes | None:
         """A head with a Content-Length and nothing that ends the connection; None: h11 is to make it."""
