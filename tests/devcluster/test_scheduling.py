@@ -10,14 +10,12 @@ from virtual_kubelet.devcluster.scheduling import (
     Candidate,
     NodeView,
     Refusal,
-    Resources,
-    host_ports,
     node_view,
-    pod_requests,
     preference,
     refusal,
     unschedulable_message,
 )
+from virtual_kubelet.objects.pod_fitting import Resources, host_ports, pod_requests
 
 Json = dict[str, Any]
 GI = 1 << 30

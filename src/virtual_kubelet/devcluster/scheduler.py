@@ -8,21 +8,17 @@ from virtual_kubelet.devcluster.cluster_state import ClusterState
 from virtual_kubelet.devcluster.controller import Controller
 from virtual_kubelet.devcluster.event_log import EventLog
 from virtual_kubelet.devcluster.scheduling import (
-    NOTHING,
     Candidate,
-    HostPort,
     NodeView,
     Refusal,
-    Resources,
-    host_ports,
     node_view,
-    pod_requests,
     preference,
     refusal,
     unschedulable_message,
 )
 from virtual_kubelet.devcluster.storage import Change, Key, StoredObject
 from virtual_kubelet.devcluster.subresources import bind, set_condition
+from virtual_kubelet.objects.pod_fitting import NOTHING, HostPort, Resources, host_ports, pod_requests
 from virtual_kubelet.objects.times import format_time
 
 __all__ = ["Scheduler"]

@@ -13,9 +13,9 @@ from virtual_kubelet.devcluster.controller import Controller
 from virtual_kubelet.devcluster.event_log import EventLog, pod_reference
 from virtual_kubelet.devcluster.pod_index import PodIndex
 from virtual_kubelet.devcluster.request_options import DeleteOptions
-from virtual_kubelet.devcluster.scheduling import Taint, tolerates
 from virtual_kubelet.devcluster.storage import Change, Key, StoredObject
 from virtual_kubelet.devcluster.subresources import set_condition
+from virtual_kubelet.objects.pod_fitting import Taint, tolerates
 from virtual_kubelet.objects.times import format_time
 
 __all__ = ["TaintEvictionController", "tolerated_seconds"]
