@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.api_servers import ApiServer, DebianApiServer, DevApiServer
+from tests.contract.recorded_pods import logs, recorded_pods  # noqa: F401 (fixtures)
 from virtual_kubelet.devcluster import DevCluster
 from virtual_kubelet.errors import ApiNotFoundError
 from virtual_kubelet.kube.client import ApiClient

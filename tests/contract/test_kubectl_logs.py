@@ -1,161 +1,17 @@
-"""``kubectl logs`` through the API server to the node: every flag, and what kubectl printed with a real kubelet.
-
-The pods are those of the recording (``../shared/kubelet-1.36``): h1 with containers a and b, h2 finished with 3, h3 that
-cannot start, h4 in a crash loop.
-"""
+"""``kubectl logs`` through the API server to the node: every flag. Its pods are those of ``recorded_pods``."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import re
-from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import SHARED
-from tests.contract.api_servers import ApiServer
-from tests.contract.commands import Kubectl, running_node
+from tests.contract.recorded_pods import LINES, Logs
 from tests.contract.scenarios import eventually
-
-RECORDING = SHARED / "kubelet-1.36" / "kubectl.jsonl"
-#: The node's own words stand where the kubelet has those of its container runtime.
-OTHER_WORDS = {
-    "logs h3": "which reason a container has that cannot start",
-    "logs h4 -p": "the log of a removed container",
-}
-ROWS: list[dict[str, Any]] = (
-    [row for row in map(json.loads, RECORDING.read_text().splitlines()) if row["kubectl"][0] == "logs"]
-    if RECORDING.is_file()
-    else []
-)
-
-LINES = ["err", "line 1", "line 2", "line 3", "line 4", "line 5"]
-SCRIPTS: dict[str, dict[str, str | None]] = {
-    "h1": {"a": f"printf '%s\\n' {' '.join(f'{line!r}' for line in LINES)}; exec sleep 1000", "b": "exec sleep 1000"},
-    "h2": {"a": "echo bye; exit 3"},
-    "h3": {"a": None},
-    "h4": {"a": "echo run $$$$; sleep 0.2; exit 1"},
-}
-
-
-class Logs:
-    """``kubectl logs`` in the namespace of the pods."""
-
-    def __init__(self, kubectl: Kubectl, namespace: str) -> None:
-        self.kubectl = kubectl
-        self.namespace = namespace
-
-    async def __call__(self, *args: str, code: int = 0) -> str:
-        """Its output, or what it says on stderr if it is to fail."""
-        result = await self.kubectl("logs", "-n", self.namespace, *args, code=code)
-        return result.err if code else result.out
-
-    async def get(self, pod: str, path: str) -> str:
-        """A part of a pod, by JSONPath."""
-        return (await self.kubectl("get", "pod", pod, "-n", self.namespace, "-o", f"jsonpath={{{path}}}")).out
-
-    async def create(self, pod: str, scripts: dict[str, str | None], **spec: Any) -> None:
-        containers = [
-            {"name": name, "image": "busybox", **({"command": ["sh", "-c", script]} if script is not None else {})}
-            for name, script in scripts.items()
-        ]
-        manifest = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": pod, "namespace": self.namespace, "labels": {"app": pod}},
-            "spec": {"tolerations": [{"operator": "Exists"}], "containers": containers, **spec},
-        }
-        await self.kubectl("create", "-f", "-", stdin=json.dumps(manifest))
-
-    @contextlib.asynccontextmanager
-    async def following(self, *args: str) -> AsyncIterator[asyncio.StreamReader]:
-        """The output of ``kubectl logs -f``, which must end by itself."""
-        child = await asyncio.create_subprocess_exec(
-            "kubectl", "--kubeconfig", str(self.kubectl.kubeconfig), "logs", "-f", "-n", self.namespace, *args,
-            stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        assert child.stdout is not None
-        try:
-            async with asyncio.timeout(40):
-                yield child.stdout
-                assert await child.stdout.read() == b""
-                assert await child.wait() == 0
-        finally:
-            if child.returncode is None:
-                child.kill()
-                await child.wait()
-
-
-@pytest.fixture
-async def logs(
-    api_server: ApiServer,
-    node_name: str,
-    namespace: str,
-    kubeconfig_file: Callable[[str], Path],
-    tmp_path: Path,
-) -> AsyncIterator[Logs]:
-    """With a node whose containers are processes, under the node's own identity."""
-    certificate, key = api_server.serving_certificate("127.0.0.1")
-    (tmp_path / "tls.crt").write_bytes(certificate)
-    (tmp_path / "tls.key").write_bytes(key)
-    options = [
-        "--listen", "127.0.0.1:0", "--node-ip", "127.0.0.1",
-        "--tls-cert-file", str(tmp_path / "tls.crt"), "--tls-private-key-file", str(tmp_path / "tls.key"),
-        "--provider", "process", "--allow-host-processes", "--state-dir", str(tmp_path / "state"),
-        "--on-shutdown", "drain", "--drain-timeout", "1s",
-    ]  # fmt: skip
-    kubeconfig = kubeconfig_file(api_server.node_kubeconfig(node_name))
-    async with running_node(kubeconfig, node_name, *options) as node:
-        yield Logs(Kubectl(kubeconfig_file(api_server.admin_kubeconfig())), namespace)
-        assert await node.stop() == 0
-
-
-@pytest.fixture
-async def recorded_pods(logs: Logs, node_name: str) -> None:
-    """Those of the recording, in the state in which it was made."""
-    for name, scripts in SCRIPTS.items():
-        await logs.create(name, scripts, nodeName=node_name, restartPolicy="Never" if name == "h2" else "Always")
-
-    async def settled() -> bool:
-        return (
-            await logs.get("h1", ".status.containerStatuses[*].ready") == "true true"
-            and await logs.get("h2", ".status.phase") == "Failed"
-            and await logs.get("h3", ".status.containerStatuses[0].state.waiting.reason")
-            not in ("", "ContainerCreating")
-            and await logs.get("h4", ".status.containerStatuses[0].lastState.terminated.exitCode") == "1"
-        )
-
-    await eventually(settled, seconds=40)
-
-
-@pytest.mark.recording
-def test_the_recording_has_rows_of_logs(shared: Path) -> None:
-    assert len(ROWS) == 12
-    assert set(OTHER_WORDS) <= {row["note"] for row in ROWS}
-
-
-@pytest.mark.recording
-@pytest.mark.usefixtures("recorded_pods")
-async def test_kubectl_prints_what_it_printed_with_a_kubelet(logs: Logs) -> None:
-    for row in ROWS:
-        _, *args = row["kubectl"]
-        if "--since=1s" in args:
-            await asyncio.sleep(1.1)  # the age of lines is the very thing this is about
-        result = await logs.kubectl("logs", "-n", logs.namespace, *args, code=row["rc"])
-        if row["note"] == "logs h3":
-            reason = await logs.get("h3", ".status.containerStatuses[0].state.waiting.reason")
-            words = f'Error from server (BadRequest): container "a" in pod "h3" is waiting to start: {reason}\n'
-            assert (result.out, result.err) == ("", words)
-        elif row["note"] == "logs h4 -p":
-            assert re.fullmatch(r"run [0-9]+\n", result.out)
-        else:
-            said = row["stderr"].replace('namespace "default"', f'namespace "{logs.namespace}"')
-            assert (result.out, result.err) == (row["stdout"], said), row["note"]
 
 
 @pytest.mark.usefixtures("recorded_pods")
@@ -258,6 +114,19 @@ async def test_follow_shows_the_past_that_was_asked_for_then_each_line_as_it_com
         for number in range(shown + 1, written):
             assert (await output.readline()).decode() == f"{prefix}new {number}\n"
         Path(f"{lines}.end").touch()
+
+
+async def test_follow_goes_on_across_the_rotation_of_files(logs: Logs, node_name: str, tmp_path: Path) -> None:
+    script = f"echo begin; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; seq 1 3000; sleep 0.3; seq 3001 6000"
+    await logs.create("r", {"a": script}, nodeName=node_name, restartPolicy="Never")
+    await logs.kubectl("wait", "-n", logs.namespace, "--for=condition=Ready", "pod/r", "--timeout=30s")
+    async with logs.following("r") as output:
+        assert await output.readline() == b"begin\n"
+        (tmp_path / "go").touch()
+        shown = [await output.readline() for _ in range(6000)]
+    assert shown == [b"%d\n" % number for number in range(1, 6001)]
+    (folder,) = (tmp_path / "state").glob("**/containers/*-a-*")
+    assert len(list(folder.glob("log.*"))) > 20
 
 
 async def test_the_pods_of_a_selector_are_followed_together(logs: Logs, node_name: str, tmp_path: Path) -> None:
