@@ -11,6 +11,7 @@
     │   ├── PermanentError            retrying cannot help: the pod fails with ``reason``
     │   │   └── InvalidInputError     the pod asks for something that can never work here
     │   ├── TransientError            try again, not before ``retry_after``
+    │   │   └── MountError            volumes of a pod that cannot be had just now
     │   └── UnsupportedError          the provider does not offer this capability (HTTP 501)
     ├── ApiError                      the API server answered with a ``Status`` that is not Success
     │   ├── BadRequestError           400
@@ -57,6 +58,7 @@ __all__ = [
     "InvalidInputError",
     "InvalidObjectError",
     "KubeconfigError",
+    "MountError",
     "NotFoundError",
     "PermanentError",
     "ProtocolError",
@@ -124,6 +126,23 @@ class TransientError(ProviderError):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class MountError(TransientError):
+    """Volumes of a pod that cannot be set up now, such as for a ConfigMap that is not there.
+
+    Attributes:
+        failures: each volume's name, and why.
+        reason: of the events that say so.
+        messages: of those events, one a volume, as the kubelet's.
+    """
+
+    reason = "FailedMount"
+
+    def __init__(self, failures: Sequence[tuple[str, str]]) -> None:
+        self.failures = tuple(failures)
+        self.messages = tuple(f'MountVolume.SetUp failed for volume "{name}" : {why}' for name, why in self.failures)
+        super().__init__("; ".join(self.messages))
 
 
 class UnsupportedError(ProviderError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from virtual_kubelet.kube.certificate_rotation import CertificateRotation
 from virtual_kubelet.kube.client import ApiClient, ServerVersion
 from virtual_kubelet.kube.events import EventRecorder
 from virtual_kubelet.kube.references import ReferenceCache
+from virtual_kubelet.kube.service_account_tokens import ServiceAccountTokens
 from virtual_kubelet.kubelet_config import AuthorizationMode, KubeletConfig
 from virtual_kubelet.kubelet_configz import configz
 from virtual_kubelet.node.node_controller import NodeController
@@ -105,13 +106,14 @@ async def make_parts(config: KubeletConfig, stack: AsyncExitStack, deadline: flo
     )
     pods = _Pods()
     references = ReferenceCache(client, on_change=pods.reference_changed, metrics=config.metrics)
-    context = _context(config, state, ips, port, pods, references, recorder)
+    tokens = ServiceAccountTokens(client, clock=config.clock)
+    context = _context(config, state, ips, port, pods, references, tokens, recorder)
     provider = await make_provider(config.provider, context, name=config.provider_name)
     version = await meet_api_server(client, config.node_name, deadline=deadline)
     if isinstance(provider, AbstractAsyncContextManager):
         await stack.enter_async_context(provider)
     node = _node(config, ips, port, version, provider)
-    half = NodeHalf(provider, node)
+    half = pods.half = NodeHalf(provider, node)
     pods.controller = pod_controller = _pod_controller(config, client, provider, half, ips, recorder, references)
     # Of its own, so that neither the budget nor a busy connection pool delays the heartbeat.
     lease_client = await stack.enter_async_context(
@@ -186,6 +188,7 @@ def _context(
     port: int,
     pods: _Pods,
     references: ReferenceCache,
+    tokens: ServiceAccountTokens,
     recorder: EventRecorder,
 ) -> ProviderContext:
     def record(key: PodKey, event_type: str, reason: str, message: str) -> None:
@@ -203,6 +206,9 @@ def _context(
         pods=pods,
         config_maps=_ConfigMaps(references),
         secrets=_Secrets(references),
+        references=references,
+        tokens=tokens,
+        allocatable=pods.allocatable,
         services=references.services,
         record_event=record,
         logger=get_logger(f"virtual_kubelet.providers.{config.provider_name}"),
@@ -328,10 +334,14 @@ def _url(listeners: Sequence[socket.socket], ips: Sequence[str]) -> str:
 
 
 class _Pods:
-    """The provider's view of the pods; empty until there is a pod controller."""
+    """The provider's view of the pods and of what the node can give them; empty until there is a pod controller."""
 
     def __init__(self) -> None:
         self.controller: PodController | None = None
+        self.half: NodeHalf | None = None
+
+    def allocatable(self) -> Mapping[str, str]:
+        return {} if self.half is None else self.half.allocatable
 
     def get(self, namespace: str, name: str) -> Pod | None:
         return None if self.controller is None else self.controller.get(namespace, name)

@@ -23,6 +23,15 @@ class Nothing:
     def list(self) -> list[Any]:
         return []
 
+    def hold(self, holder: Any, **what: Any) -> None:
+        """Nothing ever changes."""
+
+    def release(self, holder: Any) -> None:
+        """As if it had been held."""
+
+    def forget(self, uid: str) -> None:
+        """There are no tokens."""
+
 
 async def no_services(namespace: str) -> Sequence[Service]:
     return []
@@ -41,6 +50,9 @@ def context(folder: Path, *, config_path: Path | None = None, clock: Clock | Non
         pods=nothing,
         config_maps=nothing,
         secrets=nothing,
+        references=nothing,
+        tokens=nothing,
+        allocatable=dict,
         services=no_services,
         record_event=lambda key, event_type, reason, message: None,
         logger=get_logger("tests"),

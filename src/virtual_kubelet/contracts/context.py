@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -11,9 +11,17 @@ from typing import Protocol, TypeVar
 from virtual_kubelet.clock import Clock
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.objects.core_v1 import ConfigMap, Pod, Secret, Service
+from virtual_kubelet.objects.service_account_token import ServiceAccountToken
 from virtual_kubelet.telemetry.tracing import Tracer
 
-__all__ = ["EventCallback", "ObjectReader", "PodReader", "ProviderContext"]
+__all__ = [
+    "EventCallback",
+    "ObjectReader",
+    "PodReader",
+    "ProviderContext",
+    "ReferenceWatcher",
+    "TokenReader",
+]
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -31,6 +39,45 @@ class ObjectReader(Protocol[T_co]):
 
     async def get(self, namespace: str, name: str) -> T_co:
         """The object. Raises ``ApiNotFoundError`` or another ``ApiError``."""
+        ...
+
+
+class ReferenceWatcher(Protocol):
+    """Watches ConfigMaps and Secrets that pods of this node refer to; ``ObjectReader`` then answers from what is watched."""
+
+    def hold(
+        self,
+        holder: Hashable,
+        *,
+        namespace: str,
+        config_maps: Iterable[str] = (),
+        secrets: Iterable[str] = (),
+        changed: Callable[[], None] | None = None,
+    ) -> None:
+        """Watch these for ``holder``, in place of what it held.
+
+        ``changed`` is called in the loop's thread, must not block, and says only that something may have appeared, changed
+        or gone: whoever hears it reads all again. An object that is ``immutable`` is not watched once it is known.
+        """
+        ...
+
+    def release(self, holder: Hashable) -> None:
+        """``holder`` needs nothing any more. No error if it held nothing."""
+        ...
+
+
+class TokenReader(Protocol):
+    """Tokens of the service accounts of this node's pods, bound to the pod, by the node's own rights."""
+
+    async def get(self, pod: Pod, audience: str = "", expiration_seconds: int = 3600) -> ServiceAccountToken:
+        """The same token until it is to be renewed; a failure to renew shows only when it has expired.
+
+        Raises ``ApiError`` or ``ApiConnectionError``. ``audience``: empty for the API server itself.
+        """
+        ...
+
+    def forget(self, uid: str) -> None:
+        """A pod is gone: nothing of it is kept."""
         ...
 
 
@@ -53,6 +100,9 @@ class ProviderContext:
         operating_system: ``linux`` or ``windows``.
         cluster_domain: such as ``cluster.local``.
         pods, config_maps, secrets: read access.
+        references: tells of changes of ConfigMaps and Secrets.
+        tokens: of service accounts.
+        allocatable: what the node can give to pods, by resource.
         services: the Services of a namespace.
         record_event: puts an event on a pod.
         logger: carries node, namespace, pod and UID by itself.
@@ -70,6 +120,9 @@ class ProviderContext:
     pods: PodReader
     config_maps: ObjectReader[ConfigMap]
     secrets: ObjectReader[Secret]
+    references: ReferenceWatcher
+    tokens: TokenReader
+    allocatable: Callable[[], Mapping[str, str]]
     services: Callable[[str], Awaitable[Sequence[Service]]]
     record_event: EventCallback
     logger: logging.LoggerAdapter[logging.Logger]

@@ -4,6 +4,8 @@ A node's own identity may read a ConfigMap or Secret only by its name, and only 
 (the node authorizer). So each is a watch of its own with a field selector on its name, shared by all pods that refer to
 it, and closed when the last has gone. Each watch is a TLS connection: some 0.3 MB; over a bound, what is held is read
 when it is asked for, and its changes are not heard of until a watch is free.
+
+An object that says ``immutable`` is kept as it was first seen, and not watched any more, as by a kubelet.
 """
 
 from __future__ import annotations
@@ -43,13 +45,19 @@ class _Watched:
         self.holders: set[Hashable] = set()
         self.task: asyncio.Task[None] | None = None
         self.closing: asyncio.TimerHandle | None = None
+        self.immutable: Any = None  # the object, once it says that it will never change
         self._changed = changed
         informer.add_handler(self)
 
     def on_add(self, obj: Any, /) -> None:
-        self._changed(self.reference)
+        self._seen(obj)
 
     def on_update(self, old: Any, new: Any, /) -> None:
+        self._seen(new)
+
+    def _seen(self, obj: Any) -> None:
+        if getattr(obj, "immutable", None):
+            self.immutable = obj
         self._changed(self.reference)
 
     def on_delete(self, last_known: Any, /) -> None:
@@ -87,6 +95,7 @@ class ReferenceCache:
         self._waiting: dict[_Reference, _Watched] = {}  # for ``run``, or for a free watch
         self._running = 0
         self._held: dict[Hashable, frozenset[_Reference]] = {}
+        self._told: dict[Hashable, Callable[[], None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -103,7 +112,8 @@ class ReferenceCache:
             self._running = 0
             for watched in list(self._watched.values()):
                 watched.task = None
-                self._waiting[watched.reference] = watched
+                if watched.immutable is None:
+                    self._waiting[watched.reference] = watched
                 if watched.closing is not None:
                     watched.closing.cancel()
                     self._close(watched)
@@ -116,14 +126,18 @@ class ReferenceCache:
         config_maps: Iterable[str] = (),
         secrets: Iterable[str] = (),
         services_of: Iterable[str] = (),
+        changed: Callable[[], None] | None = None,
     ) -> None:
-        """Watch these for ``holder``, in place of what it held."""
+        """Watch these for ``holder``, in place of what it held; ``changed`` as in ``contracts.context.ReferenceWatcher``."""
         wanted = frozenset(
             [_Reference("ConfigMap", namespace, name) for name in config_maps]
             + [_Reference("Secret", namespace, name) for name in secrets]
             + [_Reference("Service", other, "") for other in services_of]
         )
         before = self._held.pop(holder, frozenset())
+        self._told.pop(holder, None)
+        if wanted and changed is not None:
+            self._told[holder] = changed
         for reference in wanted - before:
             self._watch(reference).holders.add(holder)
         for reference in before - wanted:
@@ -133,6 +147,7 @@ class ReferenceCache:
 
     def release(self, holder: Hashable) -> None:
         """``holder`` needs nothing any more."""
+        self._told.pop(holder, None)
         for reference in self._held.pop(holder, ()):
             self._drop(reference, holder)
 
@@ -160,6 +175,8 @@ class ReferenceCache:
 
     async def _get(self, kind: str, namespace: str, name: str) -> Any:
         watched = self._watched.get(_Reference(kind, namespace, name))
+        if watched is not None and watched.immutable is not None:
+            return watched.immutable
         if watched is None or not await self._answered(watched):
             # Not watched, or the watch is refused or slow: the direct answer says why.
             return await self._client.get(_KINDS[kind], name, namespace)
@@ -215,9 +232,13 @@ class ReferenceCache:
 
     def _close(self, watched: _Watched) -> None:
         del self._watched[watched.reference]
+        self._stop(watched)
+
+    def _stop(self, watched: _Watched) -> None:
         self._waiting.pop(watched.reference, None)
         if watched.task is not None:
             watched.task.cancel()
+            watched.task = None
             self._running -= 1
             self._start_watches()
 
@@ -236,4 +257,12 @@ class ReferenceCache:
             self._running += 1
 
     def _changed(self, reference: _Reference) -> None:
+        watched = self._watched.get(reference)
+        if watched is not None and watched.immutable is not None:
+            # Not from here: this is the watch's own task, in the midst of its work.
+            asyncio.get_running_loop().call_soon(self._stop, watched)
         self._on_change(reference.kind, reference.namespace, reference.name)
+        for holder in tuple(watched.holders) if watched is not None else ():
+            told = self._told.get(holder)
+            if told is not None:
+                told()
