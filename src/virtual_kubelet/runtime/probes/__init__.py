@@ -1,0 +1,1 @@
+"""How a probe or a hook asks a container: a command in it, HTTP, a TCP connection, gRPC."""
