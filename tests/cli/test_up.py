@@ -127,7 +127,7 @@ class Running:
 
     async def until(self, text: str) -> str:
         assert self.process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             while True:
                 line = (await self.process.stdout.readline()).decode()
                 assert line, f"it ended: {self.lines}"
@@ -137,7 +137,7 @@ class Running:
 
     async def rest(self) -> str:
         assert self.process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             return (await self.process.stdout.read()).decode()
 
 
@@ -254,7 +254,7 @@ async def test_interrupting_a_run_is_130(tmp_path: Path) -> None:
     )  # fmt: skip
     assert process.stderr is not None
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             while b"Running" not in await process.stderr.readline():
                 assert process.returncode is None
             process.send_signal(signal.SIGINT)

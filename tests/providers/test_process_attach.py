@@ -103,7 +103,9 @@ async def test_a_client_that_does_not_read_is_cut_off_and_holds_up_nobody(node: 
         async def write(self, data: bytes | bytearray | memoryview) -> None:
             await self.free.wait()
 
-    one = await running(node, "read go; seq 1 2000000 | tail -c 8000000; echo done; sleep 1000007", stdin=True)
+    # Long lines: the test is about bytes that nobody takes.
+    lines = "yes $(printf %01000d 7) | head -n 8000"
+    one = await running(node, f"read go; {lines}; echo done; sleep 1000007", stdin=True)
     stuck, good = Stuck(), Client()
     task = attached(node, one, None, stuck)
     await asyncio.sleep(0)
