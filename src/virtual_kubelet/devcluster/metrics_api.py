@@ -32,6 +32,7 @@ class MetricsApi:
 
     Args:
         fresh: seconds for which samples are good enough.
+        stale: seconds for which the samples of a node that does not answer are shown, with their time.
         apart: least seconds between the two samples of a rate.
         most_bytes: a node's answer may be so long; a longer one counts as none.
         at_once: nodes scraped at the same time.
@@ -43,6 +44,7 @@ class MetricsApi:
         proxy: NodeProxy,
         *,
         fresh: float = 10.0,
+        stale: float = 60.0,
         apart: float = 1.0,
         most_bytes: int = 16 * 1024 * 1024,
         at_once: int = 16,
@@ -50,6 +52,7 @@ class MetricsApi:
         self._state = state
         self._proxy = proxy
         self._fresh = fresh
+        self._stale = stale
         self._apart = apart
         self._most_bytes = most_bytes
         self._limit = asyncio.Semaphore(at_once)
@@ -132,7 +135,9 @@ class MetricsApi:
             sample = parse_sample(text, datetime.now(UTC).timestamp())
         except (StatusError, ResponseBroken, ValueError) as error:
             log.debug("node %s gave no metrics: %s", node, error)
-            self._samples.pop(node, None)
+            samples = self._samples.get(node)
+            if samples and self._state.clock.monotonic() - samples[-1][0] > self._stale:
+                del self._samples[node]
             return
         moment = self._state.clock.monotonic()
         self._samples[node] = [*self._samples.get(node, [])[-1:], (moment, sample)]

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
-
-import aiohttp
 
 from virtual_kubelet.devcluster.call import Call
 from virtual_kubelet.devcluster.cluster_state import ClusterState
@@ -26,12 +25,16 @@ from virtual_kubelet.devcluster.statuses import (
 )
 from virtual_kubelet.devcluster.stream_options import chosen_container
 from virtual_kubelet.objects.times import parse_time
-from virtual_kubelet.server.connection import Response, ResponseBroken
+from virtual_kubelet.server.connection import Response
+
+if TYPE_CHECKING:
+    from virtual_kubelet.devcluster.node_client import NodeAnswer, NodeClient
 
 __all__ = ["NodeProxy"]
 
 _DEFAULT_PORT: Final = 10250
 _ADDRESSES: Final = ("InternalIP", "ExternalIP", "Hostname", "InternalDNS", "ExternalDNS")
+_CLIENT: Final = "virtual_kubelet.devcluster.node_client"
 #: Read of a node's error answer.
 _MOST_ERROR_BYTES: Final = 2048
 #: Asked of the node, in the order Go's url.Values puts them.
@@ -55,11 +58,11 @@ class NodeProxy:
         self._state = state
         self._client_context = client_context
         self._timeout = timeout
-        self._session: aiohttp.ClientSession | None = None
+        self._client: NodeClient | None = None
 
     async def aclose(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        if self._client is not None:
+            await self._client.aclose()
 
     async def logs(self, call: Call) -> Response:
         """``pods/log``. Raises 400, 404, 422 and what the node answers."""
@@ -84,47 +87,27 @@ class NodeProxy:
 
     async def read(self, node: str, path: str, *, most_bytes: int) -> str:
         """A short answer of a node, as the cluster's own parts ask. Raises ``StatusError`` and ``ResponseBroken``."""
-        url = f"https://{self.address(node)}{path}"
-        try:
-            async with asyncio.timeout(self._timeout):
-                async with self._open().get(_url(url), allow_redirects=False) as answer:
-                    body = await answer.content.read(most_bytes + 1)
-                    while not answer.content.at_eof() and len(body) <= most_bytes:
-                        body += await answer.content.read(most_bytes + 1 - len(body))
-        except TimeoutError:
-            raise StatusError(500, "", f'Get "{url}": net/http: timeout awaiting response headers') from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise StatusError(500, "", f'Get "{url}": {_reason(error)}') from None
-        if answer.status != 200:
-            raise StatusError(answer.status, "", body[:_MOST_ERROR_BYTES].decode(errors="replace"))
-        if len(body) > most_bytes:
-            raise StatusError(500, "", f'Get "{url}": more than {most_bytes} bytes')
-        return body.decode(errors="replace")
+        return await (await self._open()).read(f"https://{self.address(node)}{path}", most_bytes=most_bytes)
 
     async def _stream(self, call: Call, node: str, path: str, query: str, checked: str) -> Response:
         """``checked``: the resource whose errors are turned into a Status; empty: the answer is handed on as it is."""
         url = f"https://{self.address(node)}{path}{'?' + query if query else ''}"
-        try:
-            async with asyncio.timeout(self._timeout):
-                answer = await self._open().get(_url(url), allow_redirects=False)
-        except TimeoutError:
-            raise StatusError(500, "", f'Get "{url}": net/http: timeout awaiting response headers') from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise StatusError(500, "", f'Get "{url}": {_reason(error)}') from None
+        answer = await (await self._open()).get(url)
         if checked and answer.status >= 300:
             raise await self._refused(answer, checked, call.info.name)
-        kind = answer.headers.get("Content-Type", "text/plain")
-        headers = [("Cache-Control", "no-cache, private"), ("Content-Type", kind if not checked else "text/plain")]
-        return Response(answer.status, headers, _Body(answer))
+        kind = answer.content_type if not checked else "text/plain"
+        headers = [("Cache-Control", "no-cache, private"), ("Content-Type", kind)]
+        return Response(answer.status, headers, answer)
 
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=self._client_context(), limit=0),
-                timeout=aiohttp.ClientTimeout(total=None),
-                auto_decompress=True,
-            )
-        return self._session
+    async def _open(self) -> NodeClient:
+        if self._client is None:
+            await asyncio.to_thread(import_module, _CLIENT)
+            context = await asyncio.to_thread(self._client_context)
+            if self._client is None:  # nobody else has been as quick
+                from virtual_kubelet.devcluster.node_client import NodeClient
+
+                self._client = NodeClient(context, timeout=self._timeout)
+        return self._client
 
     def address(self, node: str) -> str:
         """Where its HTTPS API is: ``HOST:PORT``. Raises 404, 500."""
@@ -142,10 +125,12 @@ class NodeProxy:
         raise StatusError(500, "", f"no preferred addresses found; known addresses: {addresses}")
 
     @staticmethod
-    async def _refused(answer: aiohttp.ClientResponse, resource: str, name: str) -> StatusError:
+    async def _refused(answer: NodeAnswer, resource: str, name: str) -> StatusError:
         """The node's refusal as the API server words it."""
-        async with answer:
-            text = (await answer.content.read(_MOST_ERROR_BYTES)).decode(errors="replace")
+        try:
+            text = (await answer.beginning(_MOST_ERROR_BYTES)).decode(errors="replace")
+        finally:
+            await answer.aclose()
         status = answer.status
         if status == 500:
             causes = {"causes": [{"message": text}]}
@@ -167,43 +152,6 @@ _GENERIC: Final = {
     429: ("TooManyRequests", "the server has received too many requests and has asked us to try again later"),
     503: ("ServiceUnavailable", "the server is currently unable to handle the request"),
 }
-
-
-class _Body:
-    """The node's answer, chunk by chunk; closed with our own response."""
-
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
-        self._answer = answer
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            chunk = await self._answer.content.readany()
-        except (aiohttp.ClientError, OSError):
-            # The node broke off: so do we, or the client would take half of it for the whole.
-            raise ResponseBroken from None
-        if not chunk:
-            raise StopAsyncIteration
-        return chunk
-
-    async def aclose(self) -> None:
-        self._answer.close()
-
-
-def _url(url: str) -> Any:
-    from yarl import URL
-
-    return URL(url, encoded=True)
-
-
-def _reason(error: Exception) -> str:
-    system = getattr(error, "os_error", error)
-    if isinstance(system, ConnectionRefusedError):
-        host = f"{error.host}:{error.port}" if isinstance(error, aiohttp.ClientConnectorError) else ""
-        return f"dial tcp {host}: connect: connection refused"
-    return str(error) or type(error).__name__
 
 
 def _log_parameters(call: Call) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
+from importlib import import_module
 from typing import Any, Final
 
 import h11
@@ -19,7 +20,6 @@ from virtual_kubelet.devcluster.node_proxy import NodeProxy
 from virtual_kubelet.devcluster.node_streams import ByteStream, NodeAnswer, dial, relay
 from virtual_kubelet.devcluster.statuses import StatusError, bad_request
 from virtual_kubelet.devcluster.stream_options import command_options, stream_target
-from virtual_kubelet.devcluster.stream_translation import CommandTranslation, tunnel
 from virtual_kubelet.errors import ProtocolError
 from virtual_kubelet.server.connection import Request, Response
 from virtual_kubelet.streaming.negotiation import (
@@ -43,6 +43,7 @@ log = get_logger(__name__)
 
 #: The subresources of pods that are answered here.
 STREAMS: Final = frozenset({"exec", "attach", "portforward"})
+_TRANSLATION: Final = "virtual_kubelet.devcluster.stream_translation"
 #: A node that lists it in ``status.declaredFeatures`` takes the client's own WebSocket.
 _DIRECT: Final = "ExtendWebSocketsToKubelet"
 _TUNNEL: Final = TUNNEL_PREFIX + PORT_FORWARD_PROTOCOL
@@ -140,6 +141,10 @@ class StreamProxy:
         if answer.stream is None:
             return _refusal(answer)
         upstream = answer.stream
+        # Whoever only starts a cluster does not need them, and they take as long as the rest of its imports.
+        await asyncio.to_thread(import_module, _TRANSLATION)
+        from virtual_kubelet.devcluster.stream_translation import CommandTranslation, tunnel
+
         spoken = next((value for name, value in answer.headers if name.lower() == VERSION_HEADER.lower()), "")
 
         async def session(client: ByteStream) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
-from prometheus_client.parser import text_string_to_metric_families
-
 __all__ = ["ContainerKey", "NodeSample", "Point", "Usage", "parse_sample", "usage_between"]
 
 #: Namespace, pod and container.
@@ -52,6 +50,8 @@ _CONTAINER: Final = {
 
 def parse_sample(text: str, now: float) -> NodeSample:
     """A node's answer, taken at ``now`` where it says no time itself. Raises ``ValueError`` for what is no metrics text."""
+    from prometheus_client.parser import text_string_to_metric_families  # slow to import, and seldom needed
+
     found = NodeSample()
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
