@@ -41,37 +41,31 @@ def _reason(error: OSError) -> str:
 class Connection:
     """An open connection. ``read`` gives no bytes at its end."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
         self._socket = sock
         self._loop = asyncio.get_running_loop()
+        self._ends = f"tcp {host_port(*sock.getsockname()[:2])}->{host_port(*address[:2])}"
 
     async def write(self, data: bytes) -> None:
         """Raises ``ConnectionFailure``."""
         try:
             await self._loop.sock_sendall(self._socket, data)
         except OSError as error:
-            raise ConnectionFailure(f"write {self._ends()}: write: {_reason(error)}") from error
+            raise ConnectionFailure(f"write {self._ends}: write: {_reason(error)}") from error
 
     async def read(self) -> bytes:
         """Raises ``ConnectionFailure``."""
         try:
             return await self._loop.sock_recv(self._socket, _READ)
         except OSError as error:
-            raise ConnectionFailure(f"read {self._ends()}: read: {_reason(error)}") from error
-
-    def _ends(self) -> str:
-        try:
-            own, other = self._socket.getsockname(), self._socket.getpeername()
-        except OSError:  # it is not connected any more
-            return "tcp"
-        return f"tcp {host_port(*own[:2])}->{host_port(*other[:2])}"
+            raise ConnectionFailure(f"read {self._ends}: read: {_reason(error)}") from error
 
 
 class _TlsConnection(Connection):
     """TLS on it, without I/O of its own, so that what comes instead of TLS can be looked at."""
 
-    def __init__(self, sock: socket.socket, host: str) -> None:
-        super().__init__(sock)
+    def __init__(self, sock: socket.socket, address: tuple[Any, ...], host: str) -> None:
+        super().__init__(sock, address)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = _unverified().wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self._begun = False
@@ -159,9 +153,9 @@ async def dial(host: str, port: int, *, tls: bool = False) -> AsyncIterator[Conn
         except OSError as error:
             raise ConnectionFailure(f"dial tcp {host_port(*address[:2])}: connect: {_reason(error)}") from error
         if not tls:
-            yield Connection(sock)
+            yield Connection(sock, address)
             return
-        secured = _TlsConnection(sock, host)
+        secured = _TlsConnection(sock, address, host)
         await secured.handshake()
         yield secured
 
