@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from virtual_kubelet.contracts.pods import PodStatusBatch as PodStatusBatch
     from virtual_kubelet.contracts.pods import PodStatusCallback as PodStatusCallback
     from virtual_kubelet.contracts.pods import RerunSafe as RerunSafe
+    from virtual_kubelet.contracts.probes import ProbeStatistics as ProbeStatistics
+    from virtual_kubelet.contracts.probes import ProbeStatisticsSource as ProbeStatisticsSource
     from virtual_kubelet.contracts.runtime import ContainerCommands as ContainerCommands
     from virtual_kubelet.contracts.runtime import ContainerConfig as ContainerConfig
     from virtual_kubelet.contracts.runtime import ContainerExit as ContainerExit
@@ -127,6 +129,8 @@ _PUBLIC = {
     "PodStatusCallback": "contracts.pods",
     "PortForwarder": "contracts.streams",
     "PortStream": "contracts.streams",
+    "ProbeStatistics": "contracts.probes",
+    "ProbeStatisticsSource": "contracts.probes",
     "ProviderConfigError": "errors",
     "ProviderContext": "contracts.context",
     "RegistryCredentials": "contracts.runtime",

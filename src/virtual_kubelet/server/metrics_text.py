@@ -16,15 +16,19 @@ _STRETCH: Final = 500
 
 
 class Sample(NamedTuple):
-    """One value: labels in the order of their names, when it was measured (None: now)."""
+    """One value: labels in the order of their names, when it was measured (None: now), what follows the metric's name."""
 
     labels: tuple[tuple[str, str], ...]
     value: float
     time: datetime | None = None
+    suffix: str = ""
 
 
 class Family(NamedTuple):
-    """A metric: ``kind`` is ``counter`` or ``gauge``; a family without samples is not written."""
+    """A metric: ``kind`` is ``counter``, ``gauge`` or ``histogram``; a family without samples is not written.
+
+    Samples of a histogram are written in the order in which they are given, others by their labels.
+    """
 
     name: str
     kind: str
@@ -33,19 +37,21 @@ class Family(NamedTuple):
 
 
 def exposition(families: Iterable[Family]) -> Iterator[bytes]:
-    """Families by name, samples by their labels, in pieces of some hundred lines."""
+    """Families by name, in pieces of some hundred lines."""
     lines: list[str] = []
     for family in sorted(families, key=lambda family: family.name):
         if not family.samples:
             continue
         lines.append(f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind}\n")
-        for labels, value, time in sorted(family.samples, key=lambda sample: sample.labels):
-            shown = ",".join(f'{name}="{_escaped(text)}"' for name, text in labels)
+        samples = family.samples
+        if family.kind != "histogram":
+            samples = sorted(samples, key=lambda sample: sample.labels)
+        for labels, value, time, suffix in samples:
+            name = family.name + suffix
+            shown = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels)
             when = "" if time is None else f" {(time - _EPOCH) // timedelta(milliseconds=1)}"
             lines.append(
-                f"{family.name}{{{shown}}} {go_float(value)}{when}\n"
-                if labels
-                else f"{family.name} {go_float(value)}{when}\n"
+                f"{name}{{{shown}}} {go_float(value)}{when}\n" if labels else f"{name} {go_float(value)}{when}\n"
             )
             if len(lines) >= _STRETCH:
                 yield "".join(lines).encode()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final
 
 from virtual_kubelet.contracts.context import PodReader
+from virtual_kubelet.contracts.probes import ProbeStatistics, ProbeStatisticsSource
 from virtual_kubelet.contracts.stats import StatsSummary
 from virtual_kubelet.errors import ProtocolError, UnsupportedError
 from virtual_kubelet.objects.stats_v1alpha1 import Summary
 from virtual_kubelet.server.http_messages import QueryParameters, Response
 from virtual_kubelet.server.metrics_text import Family, Sample, exposition
+from virtual_kubelet.server.probe_metrics import probe_metrics
 from virtual_kubelet.server.provider_calls import ProviderCalls
 from virtual_kubelet.server.resource_metrics import cadvisor_metrics, resource_metrics, scrape_error
 from virtual_kubelet.server.stats_summary import only_cpu_and_memory, summary_json
@@ -66,14 +68,20 @@ class Statistics:
         return self._metrics(_pieces(exposition(families)))
 
     def probe_metrics(self) -> Response:
-        """``/metrics/probes``: this node probes nothing, and a kubelet that has probed nothing says just this."""
+        """``/metrics/probes``: what the provider's probes have counted. Without any there is just the start time, as with a
+        kubelet that has probed nothing."""
         started = Family(
             "process_start_time_seconds",
             "gauge",
             "[ALPHA] Start time of the process since unix epoch in seconds.",
             [Sample((), self._started.timestamp())],
         )
-        return self._metrics(b"".join(exposition([started])))
+        probes: Sequence[ProbeStatistics] = ()
+        if isinstance(self._provider, ProbeStatisticsSource):
+            with self._calls.timed("probe_statistics"):
+                probes = self._provider.probe_statistics()
+        pieces = exposition([started, *probe_metrics(probes)])
+        return self._metrics(_pieces(pieces) if probes else b"".join(pieces))
 
     async def _ask(self, *, only_cpu_and_memory: bool) -> Summary:
         provider = self._provider
