@@ -169,6 +169,11 @@ async def exists(session: aiohttp.ClientSession, url: str, path: str, body: dict
 
 
 async def measure(args: argparse.Namespace, subject: str, kubeconfig: Path) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as directory:
+        return await measure_in(directory, args, subject, kubeconfig)
+
+
+async def measure_in(directory: str, args: argparse.Namespace, subject: str, kubeconfig: Path) -> dict[str, Any]:
     node = f"bench-{subject}-{os.getpid()}"
     session, url = connect(kubeconfig, args.in_flight + 4)
     async with session:
@@ -194,7 +199,10 @@ async def measure(args: argparse.Namespace, subject: str, kubeconfig: Path) -> d
                 "--nodename",
                 node,
             ]
-            command += ["--provider", "mock", "--listen", "127.0.0.1:0", "--node-ip", "127.0.0.1", *args.option]
+            room = Path(directory) / "mock.json"  # by default it has room for 20 pods
+            room.write_text(json.dumps({node: {"cpu": "1M", "memory": "1Pi", "pods": "1M"}}))
+            command += ["--provider", "mock", "--provider-config", str(room)]
+            command += ["--listen", "127.0.0.1:0", "--node-ip", "127.0.0.1", *args.option]
             ready = "is Ready"
         with process(command, ready, stderr=None if args.verbose else subprocess.DEVNULL) as (child, _):
             run = Measurement(session, url, node, args.pods, args.in_flight)

@@ -39,6 +39,7 @@ def test_the_defaults_in_the_kubelets_words() -> None:
         },
         "streamingConnectionIdleTimeout": "4h0m0s",
         "clusterDomain": "cluster.local",
+        "clusterDNS": [],
         "nodeStatusUpdateFrequency": "1m0s",
         "nodeLeaseDurationSeconds": 40,
         "kubeAPIQPS": 0.0,

@@ -58,7 +58,9 @@ class KubeletConfig:
         node_ips: the Node's InternalIPs, the preferred one first; by default the address that ``listen_host`` names, else
             this machine's towards the API server.
         operating_system: of the pods, ``linux`` or ``windows``.
-        cluster_domain: told to the provider.
+        cluster_domain, cluster_dns: of the pods' DNS: the domain of Services, and who answers; told to the provider.
+        pod_admission: reject pods that do not fit or suit the node, whoever has bound them, as a kubelet does. Only what the
+            provider declares as allocatable counts.
         labels, taints: more labels for the Node, and its taints.
         configure_node: changes the Node before it is registered, after the provider has.
         state_directory: see ``default_state_directory``.
@@ -95,6 +97,8 @@ class KubeletConfig:
     node_ips: Sequence[str] = ()
     operating_system: str = "linux"
     cluster_domain: str = "cluster.local"
+    cluster_dns: Sequence[str] = ()
+    pod_admission: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: Sequence[Taint] = ()
     configure_node: Callable[[Node], None] | None = None

@@ -38,6 +38,7 @@ def configz(config: KubeletConfig, port: int) -> dict[str, Any]:
         },
         "streamingConnectionIdleTimeout": format_duration(config.stream_limits.idle_timeout),
         "clusterDomain": config.cluster_domain,
+        "clusterDNS": list(config.cluster_dns),
         "nodeStatusUpdateFrequency": format_duration(config.status_update_interval),
         "nodeLeaseDurationSeconds": round(config.lease_duration),
         "kubeAPIQPS": config.kube_api_qps,

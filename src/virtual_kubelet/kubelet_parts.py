@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from virtual_kubelet.node_certificates import ServingCertificate, client_rotatio
 from virtual_kubelet.objects.core_v1 import ConfigMap, Node, ObjectReference, Pod, PodStatus, Secret
 from virtual_kubelet.preflight import address_towards, kubelet_version, meet_api_server
 from virtual_kubelet.provider_binding import NodeHalf, make_provider
+from virtual_kubelet.runtime.admission import NodeFacts, node_facts
 from virtual_kubelet.server.authentication import (
     Authenticator,
     CertificateAuthenticator,
@@ -114,7 +115,7 @@ async def make_parts(config: KubeletConfig, stack: AsyncExitStack, deadline: flo
         await stack.enter_async_context(provider)
     node = _node(config, ips, port, version, provider)
     half = pods.half = NodeHalf(provider, node)
-    pods.controller = pod_controller = _pod_controller(config, client, provider, half, ips, recorder, references)
+    pods.controller = pod_controller = _pod_controller(config, client, provider, pods, ips, recorder, references)
     # Of its own, so that neither the budget nor a busy connection pool delays the heartbeat.
     lease_client = await stack.enter_async_context(
         ApiClient(config.client_config, metrics=config.metrics, connections=1)
@@ -137,6 +138,7 @@ async def make_parts(config: KubeletConfig, stack: AsyncExitStack, deadline: flo
         )
     except ValueError as error:  # periods that cannot work together
         raise ConfigurationError(str(error)) from None
+    pods.seen = lambda: node_controller.seen
     https = None
     if tls is not None:
         https = _https_server(config, client, provider, pod_controller, tls, port)
@@ -203,6 +205,7 @@ def _context(
         daemon_port=port,
         operating_system=config.operating_system,
         cluster_domain=config.cluster_domain,
+        cluster_dns=config.cluster_dns,
         pods=pods,
         config_maps=_ConfigMaps(references),
         secrets=_Secrets(references),
@@ -254,7 +257,7 @@ def _pod_controller(
     config: KubeletConfig,
     client: ApiClient,
     provider: PodLifecycleHandler,
-    half: NodeHalf,
+    pods: _Pods,
     ips: Sequence[str],
     recorder: EventRecorder,
     references: ReferenceCache,
@@ -270,7 +273,8 @@ def _pod_controller(
             skip_downward_api_resolution=config.skip_downward_api_resolution,
             workers=config.pod_sync_workers,
             host_ips=ips,
-            allocatable=lambda: half.allocatable,
+            allocatable=pods.allocatable,
+            node=pods.node if config.pod_admission else None,
             api_server=config.api_server_for_pods,
             metrics=config.metrics,
             clock=config.clock,
@@ -339,6 +343,16 @@ class _Pods:
     def __init__(self) -> None:
         self.controller: PodController | None = None
         self.half: NodeHalf | None = None
+        self.seen: Callable[[], Node | None] = lambda: None
+
+    def node(self) -> NodeFacts:
+        """As its provider describes it, with the labels and taints that it has by now."""
+        assert self.half is not None
+        own, seen = node_facts(self.half.node), self.seen()
+        if seen is None:
+            return own
+        found = node_facts(seen)
+        return own._replace(labels={**own.labels, **found.labels}, taints=found.taints)
 
     def allocatable(self) -> Mapping[str, str]:
         return {} if self.half is None else self.half.allocatable

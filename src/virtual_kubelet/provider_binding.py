@@ -11,6 +11,7 @@ from virtual_kubelet.contracts.context import ProviderContext
 from virtual_kubelet.contracts.nodes import NodeStatusCallback
 from virtual_kubelet.contracts.pods import PodLifecycleHandler
 from virtual_kubelet.errors import ConfigurationError, ProviderConfigError
+from virtual_kubelet.node.registration import copy_node
 from virtual_kubelet.objects.core_v1 import Node
 from virtual_kubelet.provider_registry import load_provider
 
@@ -66,13 +67,18 @@ class NodeHalf:
     """A ``NodeProvider`` for any provider: what the provider has of it is called, the rest is always alive and still.
 
     Attributes:
-        allocatable: what the Node that was last reported can give to pods.
+        node: as last described: at first, or by the provider since.
+        allocatable: what it can give to pods.
     """
 
     def __init__(self, provider: PodLifecycleHandler, node: Node) -> None:
         self._ping = getattr(provider, "ping", None)
         self._notify = getattr(provider, "notify_node_status", None)
-        self.allocatable: Mapping[str, str] = _allocatable(node)
+        self.node = node
+
+    @property
+    def allocatable(self) -> Mapping[str, str]:
+        return self.node.status.allocatable or self.node.status.capacity or {}
 
     async def ping(self) -> None:
         if self._ping is not None:
@@ -81,11 +87,7 @@ class NodeHalf:
     def notify_node_status(self, callback: NodeStatusCallback) -> None:
         def changed(node: Node) -> None:
             callback(node)
-            self.allocatable = _allocatable(node)
+            self.node = copy_node(node)
 
         if self._notify is not None:
             self._notify(changed)
-
-
-def _allocatable(node: Node) -> Mapping[str, str]:
-    return node.status.allocatable or node.status.capacity or {}

@@ -62,6 +62,7 @@ def test_defaults_are_those_of_the_go_command_line(kubeconfig: Path) -> None:
         "virtual-kubelet", "linux", "cluster.local",
     )  # fmt: skip
     assert (found.listen_host, found.listen_port, found.kubelet_server) == ("", 10250, True)
+    assert (found.cluster_dns, found.pod_admission) == ((), True)
     assert (found.pod_sync_workers, found.startup_timeout) == (10, None)
     assert (found.lease_duration, found.status_update_interval, found.ping_interval) == (40, 60, 10)
     assert [(t.key, t.value, t.effect) for t in found.taints] == [
@@ -83,9 +84,11 @@ def test_options_reach_the_configuration(kubeconfig: Path, tmp_path: Path) -> No
         *("--kube-api-qps", "5", "--kube-api-burst", "10", "--pod-sync-workers", "3", "--startup-timeout", "1m"),
         *("--lease-duration", "50s", "--node-status-update-interval", "2m", "--ping-interval", "3s"),
         *("--ping-timeout", "4s", "--on-shutdown", "drain,delete-node", "--drain-timeout", "7s"),
+        *("--cluster-dns", "10.96.0.10,fd00::a", "--pod-admission=false"),
         *("--state-dir", "s", "--taint-key", "x/y", "--taint-value", "v", "--taint-effect", "NoExecute"),
     )
     assert (found.node_name, found.operating_system, found.cluster_domain) == ("n", "windows", "d")
+    assert (list(found.cluster_dns), found.pod_admission) == (["10.96.0.10", "fd00::a"], False)
     assert list(found.node_ips) == ["10.0.0.1", "fd00::1"]
     assert (found.labels, found.provider_config, found.state_directory) == ({"a": "b"}, Path("p.json"), Path("s"))
     assert (found.listen_host, found.listen_port) == ("127.0.0.1", 5)

@@ -135,6 +135,21 @@ def _node(parser: Parser) -> None:
     )
     group.add_argument("--cluster-domain", default="cluster.local", metavar="NAME", help="(default cluster.local)")
     group.add_argument(
+        "--cluster-dns",
+        type=types.ip_addresses,
+        metavar="IP[,IP]",
+        help="addresses of the cluster's DNS, for pods (default: none, pods ask whom the provider's machines ask)",
+    )
+    group.add_argument(
+        "--pod-admission",
+        type=types.boolean,
+        nargs="?",
+        const=True,
+        default=True,
+        metavar="BOOL",
+        help="reject pods that do not fit or suit the node, whoever has bound them, as a kubelet does (default true)",
+    )
+    group.add_argument(
         "--on-shutdown",
         type=types.shutdown_actions,
         action="extend",
@@ -333,6 +348,8 @@ def kubelet_config(arguments: argparse.Namespace, client_config: ClientConfig | 
         node_ips=tuple(arguments.node_ip or ()),
         operating_system=arguments.os,
         cluster_domain=arguments.cluster_domain,
+        cluster_dns=tuple(arguments.cluster_dns or ()),
+        pod_admission=arguments.pod_admission,
         labels=arguments.node_labels,
         taints=tuple(taints),
         state_directory=Path(arguments.state_dir) if arguments.state_dir else None,

@@ -99,6 +99,7 @@ class ProviderContext:
         daemon_port: port of the node's HTTPS API; 0 if it is off.
         operating_system: ``linux`` or ``windows``.
         cluster_domain: such as ``cluster.local``.
+        cluster_dns: addresses of the cluster's DNS, the preferred one first; empty if nobody has said.
         pods, config_maps, secrets: read access.
         references: tells of changes of ConfigMaps and Secrets.
         tokens: of service accounts.
@@ -128,3 +129,4 @@ class ProviderContext:
     logger: logging.LoggerAdapter[logging.Logger]
     tracer: Tracer
     clock: Clock
+    cluster_dns: Sequence[str] = ()

@@ -195,6 +195,11 @@ class NodeController:
         """Of the Node, as this node wants them now."""
         return self._node.status.addresses or ()
 
+    @property
+    def seen(self) -> Node | None:
+        """The Node as the API server last had it, what others have put on it included; None before it has been read."""
+        return self._registration.seen
+
     async def wait_ready(self) -> None:
         """Until the Node is registered and its first status written, whatever that says.
 

@@ -54,7 +54,9 @@ class KnownNode(Protocol):
 
     name: str
     uid: str
-    resource_version: str
+
+    @property
+    def resource_version(self) -> str: ...
 
     def misses_taints(self, taints: Collection[Taint]) -> bool: ...
 

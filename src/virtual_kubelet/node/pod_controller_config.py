@@ -11,6 +11,7 @@ from virtual_kubelet.kube.client import ApiClient
 from virtual_kubelet.kube.events import EventRecorder
 from virtual_kubelet.kube.references import ReferenceCache
 from virtual_kubelet.objects.core_v1 import Pod
+from virtual_kubelet.runtime.admission import NodeFacts
 from virtual_kubelet.telemetry.metrics import Metrics
 
 __all__ = ["PodControllerConfig"]
@@ -36,6 +37,8 @@ class PodControllerConfig:
         early_statuses: statuses kept for pods not known yet; the oldest give way.
         host_ips: the node's addresses, for ``status.hostIP(s)``.
         allocatable: the node's, for ``resourceFieldRef`` without a limit.
+        node: the node as last known; with it, pods that do not fit are rejected as by a kubelet, whoever bound them. None:
+            the provider gets all.
         api_server: host and port that pods shall find in ``KUBERNETES_SERVICE_HOST`` and ``_PORT``.
     """
 
@@ -56,6 +59,7 @@ class PodControllerConfig:
     early_statuses: int = 10_000
     host_ips: Sequence[str] = ()
     allocatable: Callable[[], Mapping[str, str]] = field(default=dict)
+    node: Callable[[], NodeFacts] | None = None
     api_server: tuple[str, int] | None = None
     metrics: Metrics = field(default_factory=Metrics)
     clock: Clock = field(default_factory=SystemClock)

@@ -12,9 +12,17 @@ from typing import Final
 import msgspec
 
 from virtual_kubelet.contracts.pods import PodKey, RerunSafe
-from virtual_kubelet.errors import InvalidInputError, NotFoundError, PermanentError, TransientError
+from virtual_kubelet.errors import (
+    ApiConnectionError,
+    ApiError,
+    InvalidInputError,
+    NotFoundError,
+    PermanentError,
+    TransientError,
+)
 from virtual_kubelet.kube.events import EventRecorder, pod_reference
 from virtual_kubelet.node.cached_pod import CachedPod
+from virtual_kubelet.node.pod_admission import PodAdmission
 from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.pod_decision import Action, Facts, decide
 from virtual_kubelet.node.pod_difference import differs
@@ -24,7 +32,13 @@ from virtual_kubelet.node.pod_record import Applied, PodRecord
 from virtual_kubelet.node.pod_records import PodRecords
 from virtual_kubelet.node.pod_status_patch import had_run, is_terminal, no_container_runs
 from virtual_kubelet.node.provider_calls import ProviderCallError, ProviderCalls
-from virtual_kubelet.node.provider_failures import failed_status, lost_status, pending_status, terminated_status
+from virtual_kubelet.node.provider_failures import (
+    failed_status,
+    lost_status,
+    pending_status,
+    rejected_status,
+    terminated_status,
+)
 from virtual_kubelet.node.retries import retry_delay
 from virtual_kubelet.node.status_writer import StatusWriter
 from virtual_kubelet.objects.core_v1 import Pod, PodStatus
@@ -58,6 +72,7 @@ class PodWorker:
         self._writer = writer
         self._recorder = recorder
         self._environment = PodEnvironment(config, calls, recorder)
+        self._admission = PodAdmission(config, records)
         self._rerun_is_safe = isinstance(config.provider, RerunSafe) and config.provider.rerun_is_safe
         self._queue: asyncio.Queue[tuple[PodRecord, float]] = asyncio.Queue()  # with the time of its coming
         self._draining = False
@@ -139,6 +154,7 @@ class PodWorker:
                 if action is Action.FORGET:
                     self._records.forget(record)
                     self._environment.release(record)
+                    self._admission.release(record)
                     return True
                 if action is Action.FINISH:
                     self._finish(record)
@@ -164,6 +180,9 @@ class PodWorker:
             self._try_later(record, error, None)
         except ProviderCallError as error:
             self._failed(record, error)
+        except (ApiError, ApiConnectionError) as error:
+            log.warning("the pod cannot be judged before this node has read its Node: %s", error)
+            self._try_later(record, error, None)
         except msgspec.DecodeError as error:
             # Of a server much newer than we are, say. One such pod must not end the node; a changed one is looked at again.
             log.error("the pod's spec cannot be read: %s", error)
@@ -216,6 +235,8 @@ class PodWorker:
             record.in_provider = False
             if had_run(record.pod.status) and not record.created and not self._rerun_is_safe:
                 return
+        if not await self._admitted(record):
+            return
         pod, applied = record.pod.decode(), Applied.of(record.pod)
         resolved = await self._resolve(record, pod, "create_pod")
         record.in_provider = None  # until the call has returned, nobody knows
@@ -225,6 +246,21 @@ class PodWorker:
         record.in_provider, record.applied, record.attempts = True, applied, 0
         record.created_at = self._config.clock.monotonic()
         self._event(record, "Normal", "ProviderCreateSuccess", "Create pod in provider successfully")
+
+    async def _admitted(self, record: PodRecord) -> bool:
+        """Whether the node takes it; if not, that is told."""
+        rejection = await self._admission.admit(record)
+        if rejection is None:
+            return True
+        assert record.pod is not None
+        log.warning("the pod is rejected: %s", rejection.message)
+        record.in_provider = False
+        now = self._config.clock.now()
+        record.status = rejected_status(record.pod.status, rejection.reason, rejection.status_message, now)
+        record.status_is_ours = True
+        self._writer.submit(record)
+        self._event(record, "Warning", rejection.reason, rejection.message)
+        return False
 
     async def _resolve(self, record: PodRecord, pod: Pod, call: str) -> Pod:
         record.waits_for_reference = False
@@ -241,6 +277,7 @@ class PodWorker:
             if status is not None:
                 self._take_status(record, status)
         record.in_provider, record.attempts = True, 0
+        self._admission.recount(record)
         if record.applied is None:
             record.applied = Applied.of(record.pod)
 
@@ -261,6 +298,7 @@ class PodWorker:
             record.in_provider = record.created = False
             return
         record.applied, record.found, record.attempts = applied, None, 0
+        self._admission.recount(record)
         self._event(record, "Normal", "ProviderUpdateSuccess", "Update pod in provider successfully")
 
     async def _delete(self, record: PodRecord) -> None:

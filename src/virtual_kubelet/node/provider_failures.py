@@ -21,7 +21,14 @@ from virtual_kubelet.objects.core_v1 import (
 )
 from virtual_kubelet.objects.times import format_time
 
-__all__ = ["config_error_status", "failed_status", "lost_status", "pending_status", "terminated_status"]
+__all__ = [
+    "config_error_status",
+    "failed_status",
+    "lost_status",
+    "pending_status",
+    "rejected_status",
+    "terminated_status",
+]
 
 _LOST: Final = "The pod status was not found and may have been deleted from the provider"
 _LOST_CONTAINER: Final = "Container was not found and was likely deleted"
@@ -36,6 +43,11 @@ def pending_status(current: PodStatus, reason: str, message: str) -> PodStatus:
 def failed_status(current: PodStatus, reason: str, message: str) -> PodStatus:
     """A pod that can never run here."""
     return replace(current, phase="Failed", reason=reason, message=message)
+
+
+def rejected_status(current: PodStatus, reason: str, message: str, now: datetime) -> PodStatus:
+    """A pod that the node does not take."""
+    return replace(failed_status(current, reason, message), start_time=current.start_time or format_time(now))
 
 
 def lost_status(current: PodStatus, now: datetime) -> PodStatus:

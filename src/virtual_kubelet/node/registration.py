@@ -62,7 +62,7 @@ class NodeRegistration:
 
     Attributes:
         uid: of the Node last seen; empty before.
-        resource_version: of the Node last seen.
+        seen: the Node as last read or written.
         cordoned: keep it unschedulable, by our doing.
     """
 
@@ -71,7 +71,7 @@ class NodeRegistration:
     ) -> None:
         self.name = name
         self.uid = ""
-        self.resource_version = ""
+        self.seen: Node | None = None
         self.cordoned = False
         self._client = client
         self._clock = clock
@@ -145,10 +145,12 @@ class NodeRegistration:
             self._owned = owned or OwnedNames()
             self._refusals.forget()
             self.uid = uid
-        self._saw(node)
+        self.seen = node
 
-    def _saw(self, node: Node) -> None:
-        self.resource_version = node.metadata.resource_version or ""
+    @property
+    def resource_version(self) -> str:
+        """Of the Node last seen; empty before."""
+        return "" if self.seen is None else self.seen.metadata.resource_version or ""
 
     async def _create(self, desired: Node) -> Node:
         node = copy_node(desired)
@@ -291,7 +293,7 @@ class NodeRegistration:
 
     async def _patch(self, patch: Mapping[str, Any], subresource: str | None = None) -> Node:
         node = await self._client.patch(NODES, self.name, patch, subresource=subresource)
-        self._saw(node)
+        self.seen = node
         return node
 
 

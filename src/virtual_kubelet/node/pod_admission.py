@@ -1,0 +1,149 @@
+"""Admits pods to the node: counts what its live pods take, and says why another one is not taken (``runtime.admission``).
+
+A pod is judged once, when it is first to be created. One that was taken before this process began is counted and never
+judged again. Counting is cheap: a sum that only grows, until a pod does not fit; then those that have ended are taken off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from virtual_kubelet.errors import ApiNotFoundError
+from virtual_kubelet.kube.resources import NODES
+from virtual_kubelet.node.pod_controller_config import PodControllerConfig
+from virtual_kubelet.node.pod_record import PodRecord
+from virtual_kubelet.node.pod_status_patch import is_terminal
+from virtual_kubelet.objects.core_v1 import PodStatus
+from virtual_kubelet.objects.pod_fitting import NOTHING, HostPort, Resources, host_ports, pod_requests
+from virtual_kubelet.runtime.admission import NodeFacts, Rejection, node_facts, rejection_of
+from virtual_kubelet.telemetry.logs import get_logger
+
+__all__ = ["PodAdmission"]
+
+log = get_logger(__name__)
+
+_specs = msgspec.json.Decoder(dict[str, Any])
+
+
+class _Taken(NamedTuple):
+    """What one pod takes."""
+
+    record: PodRecord
+    requests: Resources
+    ports: list[HostPort]
+
+
+class PodAdmission:
+    """Called by workers, each for another pod. Without a ``node`` in the configuration it takes all, and counts nothing.
+
+    Args:
+        records: all pods that are known; asked once, before the first pod is judged.
+    """
+
+    def __init__(self, config: PodControllerConfig, records: Iterable[PodRecord]) -> None:
+        self._client = config.client
+        self._node_name = config.node_name
+        self._node = config.node
+        self._records = records
+        self._taken: dict[str, _Taken] = {}
+        self._used = NOTHING
+        self._counted = False
+
+    async def admit(self, record: PodRecord) -> Rejection | None:
+        """Count it, or say why it is not taken.
+
+        Raises ``ApiError`` and ``ApiConnectionError`` where that depends on the Node, which cannot be read just now.
+        """
+        pod, node = record.pod, self._node
+        assert pod is not None
+        self._count_earlier()
+        if node is None or record.key.uid in self._taken:
+            return None
+        spec = _specs.decode(pod.spec)
+        try:
+            if not _was_taken(pod.status):
+                rejection = self._judge(record, spec, node())
+                if rejection is not None and rejection.may_be_stale:
+                    rejection = self._judge(record, spec, await self._read_node(node()))
+                if rejection is not None:
+                    return rejection
+            self._count(record, spec)
+        except ValueError as error:  # a quantity that is none
+            return Rejection("UnexpectedAdmissionError", f"the pod's resources make no sense: {error}")
+        return None
+
+    def recount(self, record: PodRecord) -> None:
+        """It is with the provider, or its spec has changed: it takes what that says, whether it fits or not."""
+        self._count_earlier()
+        if self._node is not None and record.pod is not None:
+            self._count_as_it_is(record)
+
+    def release(self, record: PodRecord) -> None:
+        """It is gone."""
+        taken = self._taken.pop(record.key.uid, None)
+        if taken is not None:
+            self._used = self._used.minus(taken.requests)
+
+    def _judge(self, record: PodRecord, spec: dict[str, Any], node: NodeFacts) -> Rejection | None:
+        assert record.pod is not None
+        labels = record.pod.metadata.labels or {}
+        rejection = rejection_of(spec, labels, node, self._used, self._ports())
+        if rejection is None or not self._release_ended():
+            return rejection
+        return rejection_of(spec, labels, node, self._used, self._ports())
+
+    def _ports(self) -> Iterable[HostPort]:
+        return (port for taken in self._taken.values() for port in taken.ports)
+
+    async def _read_node(self, known: NodeFacts) -> NodeFacts:
+        """The Node as it is now; others label and taint it."""
+        try:
+            found = node_facts(await self._client.get(NODES, self._node_name))
+        except ApiNotFoundError:  # not registered yet
+            return known
+        # What it can give, and what it is, the node itself knows best.
+        return known._replace(labels=found.labels, taints=found.taints)
+
+    def _count_earlier(self) -> None:
+        if self._counted or self._node is None:
+            return
+        self._counted = True
+        for record in self._records:
+            pod = record.pod
+            if pod is None or _ended(record) or not (record.in_provider or _was_taken(pod.status)):
+                continue
+            self._count_as_it_is(record)
+
+    def _count_as_it_is(self, record: PodRecord) -> None:
+        assert record.pod is not None
+        try:
+            self._count(record, _specs.decode(record.pod.spec))
+        except (msgspec.DecodeError, ValueError) as error:
+            log.warning("what a pod takes of the node is not known: %s", error, extra=record.log_fields)
+
+    def _count(self, record: PodRecord, spec: dict[str, Any]) -> None:
+        self.release(record)
+        taken = self._taken[record.key.uid] = _Taken(record, pod_requests(spec), host_ports(spec))
+        self._used = self._used.plus(taken.requests)
+
+    def _release_ended(self) -> bool:
+        """Whether any pod has ended since it was counted."""
+        ended = [taken.record for taken in self._taken.values() if _ended(taken.record)]
+        for record in ended:
+            self.release(record)
+        return bool(ended)
+
+
+def _ended(record: PodRecord) -> bool:
+    if record.forgotten:
+        return True
+    newest = record.status or (record.pod.status if record.pod is not None else None)
+    return newest is not None and is_terminal(newest)
+
+
+def _was_taken(status: PodStatus) -> bool:
+    """A node, this one before it was started again, has said something of it."""
+    return bool(status.start_time or status.container_statuses or status.reason)

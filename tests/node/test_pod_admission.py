@@ -1,0 +1,228 @@
+"""Pods that do not fit or suit the node, whoever has bound them: rejected as by a kubelet, in virtual time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.node.pod_api import NODE, NotifyingProvider, PodApi, ended, pod, running
+from tests.node.test_pod_controller import controlled, settle, until
+from virtual_kubelet.contracts.pods import PodKey
+from virtual_kubelet.errors import ServerError
+from virtual_kubelet.kube.resources import NODES, Resource
+from virtual_kubelet.objects.core_v1 import (
+    ConfigMapKeySelector,
+    Container,
+    ContainerPort,
+    EnvVar,
+    EnvVarSource,
+    Node,
+    Pod,
+    PodStatus,
+    ResourceRequirements,
+)
+from virtual_kubelet.objects.meta_v1 import ObjectMeta
+from virtual_kubelet.runtime.admission import NodeFacts
+
+pytestmark = pytest.mark.looptime
+
+LIFECYCLES = Path(__file__).parents[3] / "shared/kubelet-1.36/lifecycles"
+
+
+def node_with(**allocatable: str) -> Callable[[], NodeFacts]:
+    facts = NodeFacts(NODE, {}, (), allocatable)
+    return lambda: facts
+
+
+def asking(name: str, cpu: str = "1", **spec: Any) -> Pod:
+    container = Container(name="main", image="busybox", resources=ResourceRequirements(requests={"cpu": cpu}))
+    return pod(name, containers=[container], **spec)
+
+
+def reason_of(api: PodApi, name: str) -> str | None:
+    return api.status(name).reason
+
+
+@pytest.mark.recording
+@pytest.mark.may_block
+@pytest.mark.parametrize("name", ["admission-out-of-cpu", "admission-node-selector"])
+async def test_status_and_event_are_the_recorded_kubelets(name: str) -> None:
+    rows = [json.loads(line) for line in (LIFECYCLES / f"{name}.jsonl").read_text().splitlines()]
+    wanted = msgspec.convert(rows[0]["pod"], Pod)
+    wanted.metadata = ObjectMeta(name="p", namespace="default", uid="u")
+    wanted.spec.node_name = NODE
+    wanted.status = PodStatus(phase="Pending")
+    recorded = next(row["status"] for row in rows if row.get("status", {}).get("phase") == "Failed")
+    api, provider = PodApi(wanted), NotifyingProvider()
+    async with controlled(api, provider, node=node_with(cpu="2", pods="110")):
+        await until(lambda: api.status("p").phase == "Failed" and api.events)
+        found = api.objects["pods", "default", "p"]["status"]
+    assert found.pop("startTime")
+    assert found == {key: recorded[key] for key in ("phase", "reason", "message")}
+    (event,) = api.events
+    assert (event.type, event.reason, event.message) == tuple(
+        rows[-1]["events"][0][k] for k in ("type", "reason", "message")
+    )
+    assert provider.given == []
+
+
+async def test_live_pods_count_and_ended_ones_do_not() -> None:
+    api, provider = PodApi(asking("a")), NotifyingProvider()
+    async with controlled(api, provider, node=node_with(cpu="1500m")):
+        await until(lambda: api.status("a").phase == "Running")
+        api.put_pod(asking("b"))
+        await until(lambda: reason_of(api, "b") == "OutOfcpu")
+        assert "requested: 1000, used: 1000, capacity: 1500" in (api.status("b").message or "")
+        provider.report(PodKey("default", "a", "uid-a"), ended(asking("a")))
+        await until(lambda: api.status("a").phase == "Succeeded")
+        api.put_pod(asking("c"))
+        await until(lambda: api.status("c").phase == "Running")
+        assert api.status("b").phase == "Failed"  # for good
+        assert provider.count("create", "b") == 0
+
+
+async def test_a_deleted_pod_makes_room_only_when_it_has_ended() -> None:
+    api, provider = PodApi(asking("a")), NotifyingProvider()
+    provider.ends_on_delete = False
+    async with controlled(api, provider, node=node_with(cpu="1")):
+        await until(lambda: api.status("a").phase == "Running")
+        api.user_deletes("a", 30)
+        await until(lambda: provider.count("delete", "a"))
+        api.put_pod(asking("b"))
+        await until(lambda: reason_of(api, "b") == "OutOfcpu")
+        provider.pods.pop(PodKey("default", "a", "uid-a"))
+        provider.report(PodKey("default", "a", "uid-a"), ended(asking("a")))
+        await until(lambda: not api.has("a"))
+        api.put_pod(asking("c"))
+        await until(lambda: api.status("c").phase == "Running")
+
+
+async def test_of_many_that_come_at_once_only_those_that_fit_begin() -> None:
+    api, provider = PodApi(), NotifyingProvider()
+    async with controlled(api, provider, node=node_with(pods="7"), workers=10):
+        for number in range(20):
+            api.put_pod(asking(f"p{number}"))
+        await until(lambda: sum(reason_of(api, f"p{n}") == "OutOfpods" for n in range(20)) == 13)
+        await until(lambda: len(provider.pods) == 7)
+
+
+async def test_pods_from_before_a_restart_are_counted_and_not_rejected() -> None:
+    old = [asking("a"), asking("b")]
+    for one in old:
+        one.status = running(one)
+    api, provider = PodApi(*old, asking("c")), NotifyingProvider(*old)
+    async with controlled(api, provider, node=node_with(cpu="1")):
+        await until(lambda: reason_of(api, "c") == "OutOfcpu")
+        assert [api.status(name).phase for name in "ab"] == ["Running", "Running"]
+        assert "used: 2000" in (api.status("c").message or "")
+
+
+async def test_a_pod_that_had_been_taken_and_not_yet_begun_is_not_rejected_after_a_restart() -> None:
+    waiting = asking("a", "4")
+    waiting.status = PodStatus(phase="Pending", reason="ProviderFailed", message="no")
+    api, provider = PodApi(waiting), NotifyingProvider()
+    async with controlled(api, provider, node=node_with(cpu="1")):
+        await until(lambda: api.status("a").phase == "Running")
+
+
+async def test_a_pod_is_judged_once_however_often_its_creation_is_tried() -> None:
+    variable = EnvVar(name="V", value_from=EnvVarSource(config_map_key_ref=ConfigMapKeySelector(name="later", key="k")))
+    waits = asking("a")
+    waits.spec.containers[0].env = [variable]
+    api, provider = PodApi(waits), NotifyingProvider()
+    facts = {"cpu": "1"}
+    async with controlled(api, provider, node=lambda: NodeFacts(NODE, {}, (), facts)):
+        await until(lambda: api.status("a").container_statuses)
+        facts["cpu"] = "0"  # what the backend has may shrink: that is no reason to end what was taken
+        api.put_config_map("later", {"k": "v"})
+        await until(lambda: api.status("a").phase == "Running")
+
+
+async def test_what_the_provider_can_give_now_counts() -> None:
+    facts = {"cpu": "1"}
+    api, provider = PodApi(asking("a")), NotifyingProvider()
+    async with controlled(api, provider, node=lambda: NodeFacts(NODE, {}, (), facts)):
+        await until(lambda: api.status("a").phase == "Running")
+        facts["cpu"] = "2"
+        api.put_pod(asking("b"))
+        await until(lambda: api.status("b").phase == "Running")
+
+
+async def test_a_pod_that_is_resized_takes_what_it_has_now() -> None:
+    api, provider = PodApi(asking("a")), NotifyingProvider()
+    async with controlled(api, provider, node=node_with(cpu="2")):
+        await until(lambda: api.status("a").phase == "Running")
+
+        def resize(obj: dict[str, Any]) -> None:
+            obj["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "2"
+
+        api.change("a", resize)
+        await until(lambda: provider.count("update", "a"))
+        await settle()
+        api.put_pod(asking("b"))
+        await until(lambda: reason_of(api, "b") == "OutOfcpu")
+
+
+async def test_a_host_port_is_free_again_when_its_pod_has_ended() -> None:
+    def with_port(name: str) -> Pod:
+        ports = [ContainerPort(container_port=80, host_port=8080)]
+        return pod(name, containers=[Container(name="main", image="busybox", ports=ports)])
+
+    api, provider = PodApi(with_port("a")), NotifyingProvider()
+    async with controlled(api, provider, node=node_with()):
+        await until(lambda: api.status("a").phase == "Running")
+        api.put_pod(with_port("b"))
+        await until(lambda: reason_of(api, "b") == "NodePorts")
+        api.user_deletes("a", 0)
+        await until(lambda: not provider.pods)
+        await settle()
+        api.put_pod(with_port("c"))
+        await until(lambda: api.status("c").phase == "Running")
+
+
+class LabelledApi(PodApi):
+    """One that has the Node, as labelled by others; reading it may fail."""
+
+    failures = 0
+
+    async def get(self, resource: Resource[Any], name: str, namespace: str | None = None, **_: Any) -> Any:
+        if resource.plural == NODES.plural:
+            if self.failures:
+                self.failures -= 1
+                raise ServerError(500, "InternalError", "not now")
+            return Node(metadata=ObjectMeta(name=name, labels={"disk": "ssd"}))
+        return await super().get(resource, name, namespace)
+
+
+async def test_a_label_that_others_gave_the_node_counts_from_the_moment_they_did() -> None:
+    api = LabelledApi(pod("a", node_selector={"disk": "ssd"}), pod("b", node_selector={"disk": "tape"}))
+    provider = NotifyingProvider()
+    async with controlled(api, provider, node=node_with()):
+        await until(lambda: api.status("a").phase == "Running")
+        await until(lambda: reason_of(api, "b") == "NodeAffinity")
+
+
+async def test_a_pod_is_not_rejected_because_the_api_server_cannot_say_how_the_node_is_labelled() -> None:
+    api, provider = LabelledApi(pod("a", node_selector={"disk": "ssd"})), NotifyingProvider()
+    api.failures = 3
+    async with controlled(api, provider, node=node_with()):
+        await until(lambda: api.status("a").phase == "Running")
+    assert api.reasons() == ["ProviderCreateSuccess"]
+
+
+async def test_without_a_node_every_pod_is_taken() -> None:
+    api, provider = PodApi(asking("a", "1000", node_selector={"no": "such"})), NotifyingProvider()
+    async with controlled(api, provider):
+        await until(lambda: api.status("a").phase == "Running")
+
+
+async def test_a_quantity_that_is_none_is_a_reason_and_not_the_end_of_a_worker() -> None:
+    api, provider = PodApi(asking("a", "lots"), asking("b")), NotifyingProvider()
+    async with controlled(api, provider, node=node_with(cpu="1"), workers=1):
+        await until(lambda: api.status("b").phase == "Running")
+        assert reason_of(api, "a") == "UnexpectedAdmissionError"
