@@ -247,7 +247,7 @@ class TestPatches:
             (STRATEGIC, b"{", 400),
             (STRATEGIC, b'"x"', 400),
             (STRATEGIC, b"null", 200),
-            (STRATEGIC, b'{"$patch":"zz"}', 400),
+            (STRATEGIC, b'{"$patch":"zz"}', 500),
             (JSON_PATCH, b"{}", 400),
             (JSON_PATCH, b"[1]", 400),
             (JSON_PATCH, b"null", 200),

@@ -21,7 +21,7 @@ from virtual_kubelet.devcluster.cluster_state import ClusterState
 from virtual_kubelet.devcluster.decoding import decode_object
 from virtual_kubelet.devcluster.generic_registry import GenericRegistry
 from virtual_kubelet.devcluster.object_meta import validate_meta
-from virtual_kubelet.devcluster.patching import apply_patch, regular_patched
+from virtual_kubelet.devcluster.patching import apply_patch
 from virtual_kubelet.devcluster.statuses import StatusError
 from virtual_kubelet.devcluster.storage import StoredObject
 
@@ -221,7 +221,7 @@ def _patch(state: ClusterState, registry: GenericRegistry, body: Any, media_type
     old = stored.decode()
     current = {"kind": resource.kind, "apiVersion": resource.api_version, **stored.decode()}
     patched = apply_patch(json.dumps(body).encode(), media_type, current, resource.kind)
-    new = regular_patched(patched, state.schemas, resource, [], current)
+    new = patched.regular(state.schemas, resource, [], current)
     if new["metadata"].get("name") != "o" or new["metadata"].get("namespace", "") != stored.key[0]:
         raise StatusError(400, "BadRequest", "another name")
     resource.default(new)

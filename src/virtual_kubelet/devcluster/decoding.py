@@ -6,13 +6,15 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from virtual_kubelet.devcluster import protobuf
-from virtual_kubelet.devcluster.go_json import NotJson, decode_go_json
+from virtual_kubelet.devcluster.go_json import NotJson, decode_go_json, repeated_fields
+from virtual_kubelet.devcluster.go_yaml import decode_go_yaml
 from virtual_kubelet.devcluster.schema import Schemas, WrongType
 from virtual_kubelet.devcluster.statuses import StatusError, bad_request, unsupported_media_type
 
 __all__ = ["check_media_type", "decode_json", "decode_object", "regular_object", "report_unknown"]
 
 _JSON: Final = "application/json"
+_YAML: Final = "application/yaml"
 _SHOWN: Final = 30
 _TYPE_META: Final = (
     'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
@@ -22,14 +24,14 @@ _MOST_WARNINGS: Final = 100
 
 
 def check_media_type(content_type: str) -> str:
-    """The media type of a body. Raises 415 unless it is JSON (or nothing) or Protobuf. YAML is not spoken here."""
+    """The media type of a body. Raises 415 unless it is JSON (or nothing), YAML or Protobuf."""
     kind = content_type.partition(";")[0].strip().lower()
-    if kind == protobuf.MEDIA_TYPE:
+    if kind in (protobuf.MEDIA_TYPE, _YAML):
         return kind
     if kind not in ("", _JSON, "text/json"):
         raise unsupported_media_type(
             "the body of the request was in an unknown format - accepted media types include: "
-            f"{_JSON}, {protobuf.MEDIA_TYPE}"
+            f"{_JSON}, {_YAML}, {protobuf.MEDIA_TYPE}"
         )
     return _JSON
 
@@ -40,6 +42,15 @@ def decode_json(data: bytes, kind: str) -> Any:
         return decode_go_json(data)
     except NotJson as problem:
         raise _no_version(kind, str(problem), data) from None
+
+
+def _decode_yaml(data: bytes, kind: str, problems: list[str]) -> Any:
+    try:
+        return decode_go_yaml(data, problems)
+    except NotJson as problem:
+        raise bad_request(
+            f"the object provided is unrecognized (must be of type {kind}): {problem} ({_summary(data)})"
+        ) from None
 
 
 def _no_version(kind: str, problem: str, data: bytes) -> StatusError:
@@ -75,7 +86,7 @@ def decode_object(
     if media_type == protobuf.MEDIA_TYPE:
         value = _decode_protobuf(data, schemas, kind, api_version, also)
     else:
-        value = _decode_json_object(data, kind)
+        value = _decode_json_object(data, kind, media_type, unknown)
         _check_kind(value.get("kind") or "", value.get("apiVersion") or "", kind, api_version, also)
     return regular_object(value, schemas, kind, api_version, unknown)
 
@@ -97,8 +108,12 @@ def _decode_protobuf(
         raise bad_request(f'{kind} in version "{version}" cannot be handled as a {kind}: {error}') from None
 
 
-def _decode_json_object(data: bytes, kind: str) -> dict[str, Any]:
-    value = decode_json(data, kind)
+def _decode_json_object(data: bytes, kind: str, media_type: str, unknown: list[str]) -> dict[str, Any]:
+    if media_type == _YAML:
+        value = _decode_yaml(data, kind, unknown)
+    else:
+        value = decode_json(data, kind)
+        unknown += repeated_fields(data)
     if type(value) is not dict:
         got = _go_kind(value)
         if value is not None:
@@ -179,11 +194,10 @@ def regular_object(
     return obj
 
 
-def report_unknown(unknown: list[str], validation: str, warnings: list[str], refuse: Any) -> None:
-    """Act on unknown fields as ``fieldValidation`` says: ``refuse`` makes the error of the strict kind."""
-    if not unknown or validation == "Ignore":
+def report_unknown(sentences: list[str], validation: str, warnings: list[str], refuse: Any) -> None:
+    """Act on unknown and repeated fields as ``fieldValidation`` says: ``refuse`` makes the error of the strict kind."""
+    if not sentences or validation == "Ignore":
         return
-    sentences = [f'unknown field "{name}"' for name in unknown]
     if validation == "Strict":
         error: StatusError = refuse(f"strict decoding error: {', '.join(sentences)}")
         raise error

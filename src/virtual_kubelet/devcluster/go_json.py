@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, Final
 
 import msgspec
 
-__all__ = ["NotJson", "decode_go_json", "json_problem"]
+__all__ = ["NotJson", "decode_go_json", "decode_shallow", "json_problem", "repeated_fields"]
 
 _MOST_NESTED: Final = 10_000
+#: Levels that are kept of what Python cannot nest.
+_KEPT: Final = 200
 _SPACE: Final = b" \t\r\n"
 _DIGITS: Final = b"0123456789"
 
@@ -28,11 +31,15 @@ class _Problem(Exception):
 
 
 def decode_go_json(data: bytes) -> Any:
-    """``data`` as plain values; bytes that are no UTF-8 become U+FFFD, as in Go. Raises ``NotJson``."""
+    """``data`` as plain values; bytes that are no UTF-8 become U+FFFD, as in Go. Raises ``NotJson``.
+
+    Of data that is nested too deep for Python, but not for Go, objects and lists are empty from some depth on, in which
+    no type of Kubernetes has a field.
+    """
     try:
         return _decoder.decode(data)
     except RecursionError:
-        raise NotJson(json_problem(data) or "exceeded max depth") from None
+        return decode_shallow(data)
     except (msgspec.DecodeError, ValueError) as error:
         problem = json_problem(data)
         if problem:
@@ -41,6 +48,66 @@ def decode_go_json(data: bytes) -> Any:
         if mended == data:
             raise NotJson(str(error)) from None
         return decode_go_json(mended)
+
+
+class _Repeated(Exception):
+    pass
+
+
+def decode_shallow(data: bytes) -> Any:
+    """``data``, with objects and lists that are empty from some depth on. Raises ``NotJson``."""
+    scanner = _Scanner(data)
+    try:
+        scanner.scan()
+    except _Problem as problem:
+        raise NotJson(str(problem)) from None
+    parts: list[bytes] = []
+    at = 0
+    for begin, end in scanner.deep:
+        parts.append(data[at : begin + 1])
+        at = end - 1
+    return decode_go_json(b"".join([*parts, data[at:]]))
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object with all of its keys."""
+
+
+def _refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) != len(pairs):
+        raise _Repeated
+
+
+_strict: Final = json.JSONDecoder(object_pairs_hook=_refuse_repeated)
+_paired: Final = json.JSONDecoder(object_pairs_hook=_Pairs)
+
+
+def repeated_fields(data: bytes) -> list[str]:
+    """Sentences about keys that one object of ``data`` (which is JSON) has twice: the last of them counts."""
+    text = data.decode(errors="replace")
+    try:
+        _strict.decode(text)
+    except _Repeated:
+        found: list[str] = []
+        _find_repeated(_paired.decode(text), "", found)
+        return found
+    except (ValueError, RecursionError):  # JSON to Go only, or nested deeper than any object: others say so
+        pass
+    return []
+
+
+def _find_repeated(value: Any, path: str, found: list[str]) -> None:
+    if isinstance(value, _Pairs):
+        seen: set[str] = set()
+        for key, item in value:
+            where = f"{path}.{key}" if path else key
+            if key in seen:
+                found.append(f'duplicate field "{where}"')
+            seen.add(key)
+            _find_repeated(item, where, found)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _find_repeated(item, f"{path}[{index}]", found)
 
 
 def _mend(escape: re.Match[str]) -> str:
@@ -63,6 +130,9 @@ class _Scanner:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
+        #: Where objects and lists of more than ``_KEPT`` levels begin and end, the brackets included.
+        self.deep: list[tuple[int, int]] = []
+        self._deep_from = 0
 
     def scan(self) -> None:
         open_: list[int] = []  # of { and [
@@ -79,8 +149,7 @@ class _Scanner:
                 state = self._after_value(byte, open_)
             elif state in ("key", "first key"):
                 if byte == 0x7D and state == "first key":
-                    self._at += 1
-                    open_.pop()
+                    self._close(open_)
                     state = "end"
                 elif byte == 0x22:
                     self._string()
@@ -91,28 +160,34 @@ class _Scanner:
                 else:
                     raise self._invalid("looking for beginning of object key string")
             elif byte == 0x5D and state == "first value":
-                self._at += 1
-                open_.pop()
+                self._close(open_)
                 state = "end"
             elif byte in b"{[":
                 open_.append(byte)
                 if len(open_) > _MOST_NESTED:
                     raise self._invalid("exceeded max depth")
+                if len(open_) == _KEPT:
+                    self._deep_from = self._at
                 self._at += 1
                 state = "first key" if byte == 0x7B else "first value"
             else:
                 self._scalar(byte)
                 state = "end"
 
-    def _after_value(self, byte: int, open_: list[int]) -> str:
+    def _close(self, open_: list[int]) -> None:
         self._at += 1
+        if len(open_) == _KEPT:
+            self.deep.append((self._deep_from, self._at))
+        open_.pop()
+
+    def _after_value(self, byte: int, open_: list[int]) -> str:
         in_object = open_[-1] == 0x7B
         if byte == 0x2C:
+            self._at += 1
             return "key" if in_object else "value"
         if byte == (0x7D if in_object else 0x5D):
-            open_.pop()
+            self._close(open_)
             return "end"
-        self._at -= 1
         raise self._invalid("after object key:value pair" if in_object else "after array element")
 
     def _skip_space(self) -> int | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from virtual_kubelet.devcluster.go_json import NotJson, decode_go_json
+import msgspec
+
+from virtual_kubelet.devcluster.go_json import NotJson, decode_go_json, decode_shallow
 from virtual_kubelet.devcluster.registry.resource import Resource
 from virtual_kubelet.devcluster.schema import Schemas, WrongType, json_type
 from virtual_kubelet.devcluster.statuses import (
@@ -13,12 +15,13 @@ from virtual_kubelet.devcluster.statuses import (
     field_invalid,
     invalid,
     too_large,
+    undeterminable_name,
     unsupported_media_type,
 )
 from virtual_kubelet.objects.patches import PatchError, apply_json_patch, apply_merge_patch
-from virtual_kubelet.objects.strategic_merge import apply_strategic_merge_patch
+from virtual_kubelet.objects.strategic_merge import UnknownDirective, apply_strategic_merge_patch
 
-__all__ = ["apply_patch", "regular_patched", "unfitting_patch"]
+__all__ = ["Patched", "apply_patch"]
 
 _JSON: Final = "application/json-patch+json"
 _MERGE: Final = "application/merge-patch+json"
@@ -29,7 +32,71 @@ _MOST_OPERATIONS: Final = 10_000
 _VALUED: Final = frozenset({"add", "replace", "test"})
 
 
-def apply_patch(body: bytes, content_type: str, obj: dict[str, Any], kind: str) -> dict[str, Any]:
+class Patched:
+    """An object (with ``kind`` and ``apiVersion``) after a patch, not looked at yet."""
+
+    def __init__(self, obj: dict[str, Any], patch: Any, *, strategic: bool) -> None:
+        self._obj = obj
+        self._patch = patch
+        self._strategic = strategic
+
+    def regular(
+        self, schemas: Schemas, resource: Resource, unknown: list[str], current: dict[str, Any]
+    ) -> dict[str, Any]:
+        """As a regular object without ``kind`` and ``apiVersion``; ``current`` is what it was made of.
+
+        Sentences about unknown fields are added to ``unknown``. Raises ``StatusError`` 400 and 422.
+        """
+        for field, own in (("kind", resource.kind), ("apiVersion", resource.api_version)):
+            given = self._obj.get(field)
+            if given is not None and not isinstance(given, str) and not self._strategic:
+                problem = f"json: cannot unmarshal {json_type(given)} into Go struct field .{field} of type string"
+                raise self.unfitting(f"couldn't get version/kind; json parse error: {problem}")
+            if not given and field == "apiVersion":
+                # The decoder takes it for its internal version, in which the fields have other names.
+                raise undeterminable_name(current["metadata"]["name"])
+            if given and given != own and not self._strategic:
+                kind, version = self._obj.get("kind"), self._obj.get("apiVersion")
+                raise self.unfitting(f'no kind "{kind}" is registered for version "{version}" in scheme "{_SCHEME}"')
+        try:
+            obj = schemas.regular_again(self._obj, resource.kind, unknown, current)
+        except WrongType as error:
+            raise self.unfitting(error.converter if self._strategic else str(error)) from None
+        obj.pop("kind", None)
+        obj.pop("apiVersion", None)
+        return obj
+
+    def unfitting(self, problem: str) -> StatusError:
+        """422: what came out of the patch is no object of the kind.
+
+        As the API server it quotes the patch, or all that came of it, to whom may write this object. Not of a Secret.
+        """
+        if self._obj.get("kind") == "Secret":
+            shown = ""
+        elif self._strategic:
+            shown = _go_value(self._patch)
+        else:
+            shown = _sorted_json.encode(self._obj).decode()
+        return invalid("", "", [field_invalid("patch", shown, problem)])
+
+
+_sorted_json: Final = msgspec.json.Encoder(order="sorted")
+
+
+def _go_value(value: Any) -> str:
+    """As Go's ``%v`` shows what was read from JSON."""
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{key}:{_go_value(value[key])}' for key in sorted(value))}]"
+    if isinstance(value, list):
+        return f"[{' '.join(map(_go_value, value))}]"
+    if value is None:
+        return "<nil>"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def apply_patch(body: bytes, content_type: str, obj: dict[str, Any], kind: str) -> Patched:
     """``obj`` (with ``kind`` and ``apiVersion``) after the patch.
 
     Raises ``StatusError``: 415 for unknown media types and for server-side apply, 400 for what is no patch, 413 for one
@@ -51,10 +118,11 @@ def apply_patch(body: bytes, content_type: str, obj: dict[str, Any], kind: str) 
     try:
         result = _apply(media_type, patch, obj, kind)
     except RecursionError:
-        raise bad_request("the patch is nested too deep") from None
+        patch = decode_shallow(body)
+        result = _apply(media_type, patch, obj, kind)
     if not isinstance(result, dict):
         raise _rejected()
-    return result
+    return Patched(result, patch, strategic=media_type == _STRATEGIC)
 
 
 def _apply(media_type: str, patch: Any, obj: dict[str, Any], kind: str) -> Any:
@@ -75,10 +143,16 @@ def _apply(media_type: str, patch: Any, obj: dict[str, Any], kind: str) -> Any:
         return apply_merge_patch(obj, patch)
     try:
         result = apply_strategic_merge_patch(obj, patch, kind)
+    except UnknownDirective as error:
+        shown = f"unknown patch type: {_go_value(error.directive)} in map: {_go_value(dict(error.around))}"
+        raise StatusError(500, "", shown) from None
     except PatchError as error:
         raise bad_request(str(error)) from None
     # It is applied to a typed object, which stays of its type.
-    return {**result, "kind": obj["kind"], "apiVersion": obj["apiVersion"]}
+    for field in ("kind", "apiVersion"):
+        if isinstance(result.get(field, ""), str):
+            result[field] = obj[field]
+    return result
 
 
 def _operations(patch: Any) -> list[dict[str, Any]]:
@@ -105,34 +179,3 @@ def _mismatch(value: Any, go_type: str) -> str:
 
 def _rejected() -> StatusError:
     return StatusError(422, "Invalid", "the server rejected our request due to an error in our request", {})
-
-
-def unfitting_patch(problem: str) -> StatusError:
-    """422: what came out of the patch is no object of the kind.
-
-    The API server quotes the whole of it here; it may hold secrets, which this one does not repeat.
-    """
-    return invalid("", "", [field_invalid("patch", "", problem)])
-
-
-def regular_patched(
-    patched: dict[str, Any], schemas: Schemas, resource: Resource, unknown: list[str], current: dict[str, Any]
-) -> dict[str, Any]:
-    """What a patch made of ``current``, as a regular object without ``kind`` and ``apiVersion``.
-
-    Names of unknown fields are added to ``unknown``. Raises ``StatusError`` 422.
-    """
-    for field, own in (("kind", resource.kind), ("apiVersion", resource.api_version)):
-        given = patched.get(field)
-        if not given or not isinstance(given, str):
-            # Without it the decoder does not know what it reads.
-            raise unfitting_patch(f"Object '{'Kind' if field == 'kind' else field}' is missing")
-        if given != own:
-            kind, version = patched.get("kind"), patched.get("apiVersion")
-            raise unfitting_patch(f'no kind "{kind}" is registered for version "{version}" in scheme "{_SCHEME}"')
-    try:
-        obj = schemas.regular_again(patched, resource.kind, unknown, current)
-    except WrongType as error:
-        raise unfitting_patch(str(error)) from None
-    del obj["kind"], obj["apiVersion"]
-    return obj

@@ -93,7 +93,15 @@ _MICRO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z\Z")
 
 
 class WrongType(Exception):
-    """A value cannot be read as its field's type; the text is Go's."""
+    """A value cannot be read as its field's type; the text is Go's.
+
+    Attributes:
+        converter: what Go says where the value comes from a strategic merge, not from JSON; empty: the same.
+    """
+
+    def __init__(self, text: str, converter: str = "") -> None:
+        super().__init__(text)
+        self.converter = converter or text
 
 
 class _Field(NamedTuple):
@@ -281,7 +289,7 @@ class Schemas:
             for key, item in value.items():
                 field = fields.get(key)
                 if field is None:
-                    unknown.append(show((path, key)))
+                    unknown.append(f'unknown field "{show((path, key))}"')
                     continue
                 if item is None:
                     continue
@@ -307,6 +315,17 @@ def _go_package(schema_name: str) -> str:
     return schema_name.split(".")[-2]
 
 
+_GO_KINDS: Final = {
+    str: "string",
+    bool: "bool",
+    int: "int64",
+    float: "float64",
+    list: "slice",
+    dict: "map",
+    type(None): "nil",
+}
+
+
 def json_type(value: Any) -> str:
     """As Go's errors call a value's type."""
     if isinstance(value, bool):
@@ -322,8 +341,24 @@ def json_type(value: Any) -> str:
 
 def _mismatch(value: Any, owner: str, path: Path, go_type: str) -> WrongType:
     return WrongType(
-        f"json: cannot unmarshal {json_type(value)} into Go struct field {_go_path(owner, path)} of type {go_type}"
+        f"json: cannot unmarshal {json_type(value)} into Go struct field {_go_path(owner, path)} of type {go_type}",
+        _converter_problem(value, go_type),
     )
+
+
+def _converter_problem(value: Any, go_type: str) -> str:
+    """As apimachinery's DefaultUnstructuredConverter says it."""
+    kind = _GO_KINDS[type(value)]
+    if go_type.startswith("[]"):
+        return f"cannot restore slice from {kind}"
+    if go_type.startswith("map["):
+        return f"cannot restore map from {kind}"
+    if go_type in ("string", "bool", "int32", "int64"):
+        convertible = (kind, go_type) in (("int64", "string"), ("float64", "int32"), ("float64", "int64"))
+        return f"cannot convert {kind} to {go_type}" if convertible else f"unrecognized type: {go_type}"
+    if go_type in ("v1.Time", "v1.MicroTime", "resource.Quantity", "intstr.IntOrString"):
+        return f"json: cannot unmarshal {json_type(value)} into Go value of type string"
+    return f"cannot restore struct from: {kind}"
 
 
 def _scalar(owner: str, kind: type, go_type: str) -> Convert:

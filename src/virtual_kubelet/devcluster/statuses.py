@@ -28,6 +28,7 @@ __all__ = [
     "too_large",
     "too_long",
     "unauthorized",
+    "undeterminable_name",
     "unsupported_media_type",
     "unsupported_value",
 ]
@@ -166,6 +167,12 @@ def conflict(resource: str, name: str, why: str, group: str = "") -> StatusError
 
 def bad_request(message: str) -> StatusError:
     return StatusError(400, "BadRequest", message)
+
+
+def undeterminable_name(wanted: str) -> StatusError:
+    """400: the object has no name, and the URL asks for ``wanted``."""
+    why = "name must be provided"
+    return bad_request(f"the name of the object ({wanted} based on URL) was undeterminable: {why}")
 
 
 def unauthorized() -> StatusError:

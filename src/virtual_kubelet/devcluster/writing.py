@@ -12,8 +12,9 @@ from virtual_kubelet.devcluster.decoding import (
     report_unknown,
 )
 from virtual_kubelet.devcluster.generic_registry import GenericRegistry, Preparation
+from virtual_kubelet.devcluster.go_json import repeated_fields
 from virtual_kubelet.devcluster.node_restriction import NodeRestriction
-from virtual_kubelet.devcluster.patching import apply_patch, regular_patched, unfitting_patch
+from virtual_kubelet.devcluster.patching import apply_patch
 from virtual_kubelet.devcluster.reading import Reader
 from virtual_kubelet.devcluster.registry.namespaces import IMMORTAL_NAMESPACES
 from virtual_kubelet.devcluster.rendering import (
@@ -31,6 +32,7 @@ from virtual_kubelet.devcluster.statuses import (
     forbidden,
     not_found,
     success,
+    undeterminable_name,
 )
 from virtual_kubelet.devcluster.storage import StoredObject
 from virtual_kubelet.server.connection import Response
@@ -150,11 +152,15 @@ class Writer:
         stored = registry.get(call.info.namespace, call.info.name)
         current = {"kind": resource.kind, "apiVersion": resource.api_version, **stored.decode()}
         patched = apply_patch(body, call.request.headers.get("content-type"), current, resource.kind)
-        unknown: list[str] = []
-        new = regular_patched(patched, self._state.schemas, resource, unknown, current)
-        report_unknown(unknown, options.validation, call.warnings, unfitting_patch)
-        self._place(call, new)
+        unknown = [] if options.validation == "Ignore" else repeated_fields(body)
+        new = patched.regular(self._state.schemas, resource, unknown, current)
+        report_unknown(unknown, options.validation, call.warnings, patched.unfitting)
         self._check_name(call, new)
+        given = new["metadata"].get("namespace", "")
+        if resource.namespaced and given not in ("", call.info.namespace):
+            where = f"does not match the namespace on the request ({call.info.namespace})"
+            raise bad_request(f"the namespace of the object ({given}) {where}")
+        self._place(call, new)
         resource.default(new)
         return self._store(call, registry, stored, new, prepare, options)
 
@@ -163,8 +169,7 @@ class Writer:
         """The name is that of the path."""
         name, wanted = new["metadata"].get("name", ""), call.info.name
         if not name:
-            why = "name must be provided"
-            raise bad_request(f"the name of the object ({wanted} based on URL) was undeterminable: {why}")
+            raise undeterminable_name(wanted)
         if name != wanted:
             raise bad_request(f"the name of the object ({name}) does not match the name on the URL ({wanted})")
 

@@ -1,4 +1,7 @@
-"""JSON merge patches (RFC 7386) and JSON patches (RFC 6902), with the API server's error texts. Pure.
+"""JSON merge patches (RFC 7386) and JSON patches (RFC 6902) as the API server's library applies them. Pure.
+
+Its JSON patches are no stricter than they are (json-patch 4, in 1.20 as in 1.36): what is not there is null to ``test``
+and ``copy``, ``replace`` puts it there, indexes may count from the end, and ``add`` does not take the whole document.
 
 Nothing here changes its arguments; results share what did not change with them.
 """
@@ -13,6 +16,8 @@ __all__ = ["PatchError", "apply_json_patch", "apply_merge_patch"]
 
 #: More operations than this are refused, as by the API server (maxJSONPatchOperations).
 _MOST_OPERATIONS: Final = 10_000
+#: Digits of an index that may be one.
+_LONGEST_INDEX: Final = 9
 
 
 class PatchError(ValueError):
@@ -54,40 +59,28 @@ def _apply(document: Any, operation: Mapping[str, Any]) -> Any:
         _remove(document, path, "remove")
         return document
     if kind == "replace":
-        if path == "":
-            return copy.deepcopy(_value(operation))
-        _get(document, path, "replace")
-        return _set(document, path, copy.deepcopy(_value(operation)))
+        return _replace(document, path, copy.deepcopy(_value(operation)))
     if kind == "test":
-        if not _same(_get(document, path, "test", missing=None), _value(operation)):
+        found = document if path == "" else _get(document, path, "test")
+        if not _same(found, _value(operation)):
             raise PatchError(f"testing value {path} failed: test failed")
         return document
     if kind in ("move", "copy"):
         source = operation.get("from")
         if not isinstance(source, str):
             raise PatchError(f"error in {kind}: missing from")
-        if kind == "move":
-            if path.startswith(source + "/"):
-                raise PatchError(f"error in move for path: '{path}': a value cannot move into itself")
-            value = _remove(document, source, "move")
-        else:
-            value = copy.deepcopy(_get(document, source, "copy"))
+        value = _remove(document, source, "move") if kind == "move" else copy.deepcopy(_get(document, source, "copy"))
         return _add(document, path, value)
     raise PatchError(f"unexpected kind: {kind}")
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Equal as JSON: 1 is 1.0, but not true (in Python it is)."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
+    """Equal as written: 1 is neither true nor 1.0 (in Python it is)."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_same, one, other))
-    return bool(one == other)
-
-
-_MISSING: Final = object()
+    return type(one) is type(other) and bool(one == other)
 
 
 def _value(operation: Mapping[str, Any]) -> Any:
@@ -96,81 +89,70 @@ def _value(operation: Mapping[str, Any]) -> Any:
     return operation["value"]
 
 
-def _tokens(path: str, verb: str) -> list[str]:
-    if path == "":
-        return []
-    if not path.startswith("/"):
-        raise PatchError(f'{verb} operation does not apply: doc is missing path: "{path}": missing value')
-    return [token.replace("~1", "/").replace("~0", "~") for token in path[1:].split("/")]
-
-
 def _missing(path: str, verb: str) -> PatchError:
     return PatchError(f'{verb} operation does not apply: doc is missing path: "{path}": missing value')
 
 
 def _index(token: str, length: int, path: str, verb: str) -> int:
-    valid = token.isascii() and token.isdigit() and len(token) <= 9 and (token == "0" or token[0] != "0")
-    if not valid or int(token) >= length:
-        raise PatchError(
-            f"error in {verb} for path: '{path}': Unable to access invalid index: {token}: invalid index referenced"
-        )
-    return int(token)
+    """Read as Go's ``Atoi`` does; from the end if it is negative."""
+    digits = token[1:] if token[:1] in ("+", "-") else token
+    if digits.isascii() and digits.isdigit() and len(digits) <= _LONGEST_INDEX:
+        index = int(token)
+        if -length <= index < length:
+            return index % length
+    raise PatchError(
+        f"error in {verb} for path: '{path}': Unable to access invalid index: {token}: invalid index referenced"
+    )
 
 
 def _parent(document: Any, path: str, verb: str) -> tuple[Any, str]:
-    *above, last = _tokens(path, verb)
-    for token in above:
-        if isinstance(document, dict) and token in document:
-            document = document[token]
-        elif isinstance(document, list):
-            document = document[_index(token, len(document), path, verb)]
-        else:
-            raise _missing(path, verb)
-    return document, last
+    """Object or list in which ``path`` ends, and the last token. What stands before the first slash does not count."""
+    tokens = [token.replace("~1", "/").replace("~0", "~") for token in path.split("/")[1:]]
+    if not tokens:
+        raise _missing(path, verb)
+    for token in tokens[:-1]:
+        document = _item(document, token, path, verb)
+    if not isinstance(document, (dict, list)):
+        raise _missing(path, verb)
+    return document, tokens[-1]
 
 
-def _get(document: Any, path: str, verb: str, *, missing: Any = _MISSING) -> Any:
-    if path == "":
-        return document
-    parent, last = _parent(document, path, verb)
+def _item(parent: Any, token: str, path: str, verb: str) -> Any:
     if isinstance(parent, list):
-        return parent[_index(last, len(parent), path, verb)]
-    if isinstance(parent, dict) and last in parent:
-        return parent[last]
-    if missing is not _MISSING:
-        return missing
+        return parent[_index(token, len(parent), path, verb)]
+    if isinstance(parent, dict):
+        return parent.get(token)
     raise _missing(path, verb)
 
 
+def _get(document: Any, path: str, verb: str) -> Any:
+    """What is at ``path``; None if the object around it has no such key."""
+    return _item(*_parent(document, path, verb), path, verb)
+
+
 def _add(document: Any, path: str, value: Any) -> Any:
-    if path == "":
-        return value
     parent, last = _parent(document, path, "add")
     if isinstance(parent, list):
-        at = len(parent) if last == "-" else _index(last, len(parent) + 1, path, "add")
-        parent.insert(at, value)
-    elif isinstance(parent, dict):
-        parent[last] = value
+        parent.insert(len(parent) if last == "-" else _index(last, len(parent) + 1, path, "add"), value)
     else:
-        raise _missing(path, "add")
+        parent[last] = value
     return document
 
 
-def _set(document: Any, path: str, value: Any) -> Any:
+def _replace(document: Any, path: str, value: Any) -> Any:
+    if path == "":
+        if not isinstance(value, (dict, list)):
+            raise PatchError("replace operation value must be object or array")
+        return value
     parent, last = _parent(document, path, "replace")
-    if isinstance(parent, list):
-        parent[int(last)] = value
-    else:
-        parent[last] = value
+    parent[_index(last, len(parent), path, "replace") if isinstance(parent, list) else last] = value
     return document
 
 
 def _remove(document: Any, path: str, verb: str) -> Any:
-    if path == "":
-        raise PatchError(f"error in {verb} for path: '': the whole document cannot be removed")
     parent, last = _parent(document, path, verb)
     if isinstance(parent, list):
         return parent.pop(_index(last, len(parent), path, verb))
-    if not isinstance(parent, dict) or last not in parent:
-        raise PatchError(f"{verb} operation does not apply: doc is missing path: {path}: missing value") from None
+    if last not in parent:
+        raise PatchError(f"error in {verb} for path: '{path}': Unable to remove nonexistent key: {last}: missing value")
     return parent.pop(last)

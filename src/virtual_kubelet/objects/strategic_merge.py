@@ -13,7 +13,7 @@ from typing import Any, Final
 from virtual_kubelet.objects.patch_schema import PATCH_SCHEMA
 from virtual_kubelet.objects.patches import PatchError
 
-__all__ = ["apply_strategic_merge_patch", "strategic_difference", "three_way_merge_patch"]
+__all__ = ["UnknownDirective", "apply_strategic_merge_patch", "strategic_difference", "three_way_merge_patch"]
 
 _PATCH: Final = "$patch"
 _RETAIN: Final = "$retainKeys"
@@ -21,6 +21,15 @@ _DELETE: Final = "$deleteFromPrimitiveList/"
 _ORDER: Final = "$setElementOrder/"
 _UNKNOWN: Final[Mapping[str, Mapping[str, Any]]] = {}
 _NO_FIELD: Final[Mapping[str, Any]] = {}
+
+
+class UnknownDirective(PatchError):
+    """A ``$patch`` that is none; ``around`` is the object it stands in."""
+
+    def __init__(self, directive: Any, around: Mapping[str, Any]) -> None:
+        super().__init__(f"unknown patch type: {directive}")
+        self.directive = directive
+        self.around = around
 
 
 def apply_strategic_merge_patch(target: Any, patch: Any, type_name: str) -> Any:
@@ -42,10 +51,12 @@ def _object(target: Mapping[str, Any], patch: Mapping[str, Any], type_name: str)
     if directive == "delete":
         return {}
     if directive not in (None, "merge"):
-        raise PatchError(f"unknown patch type found in map: {directive}")
+        raise UnknownDirective(directive, patch)
     result = dict(target)
     retain = patch.get(_RETAIN)
-    if isinstance(retain, list):
+    if retain is not None and not isinstance(retain, list):
+        raise PatchError("invalid patch format of retainKeys")
+    if retain is not None:
         result = {key: value for key, value in result.items() if key in retain}
     fields = _fields(type_name)
     directives = False
@@ -118,7 +129,7 @@ def _list(target: Any, patch: list[Any], field: Mapping[str, Any], order: list[A
             raise PatchError("expected a list of objects")
         directive = item.get(_PATCH)
         if directive not in (None, "delete"):
-            raise PatchError(f"unknown patch type found in a list: {directive}")
+            raise UnknownDirective(directive, item)
         if not isinstance(target, list):
             # Where there is no list yet the patch's is taken as it is, two items of one key too (seen on 1.20.2).
             if directive != "delete":
