@@ -344,15 +344,19 @@ class _Pods:
         self.controller: PodController | None = None
         self.half: NodeHalf | None = None
         self.seen: Callable[[], Node | None] = lambda: None
+        self._facts: tuple[Node, Node | None, NodeFacts] | None = None
 
     def node(self) -> NodeFacts:
         """As its provider describes it, with the labels and taints that it has by now."""
         assert self.half is not None
-        own, seen = node_facts(self.half.node), self.seen()
-        if seen is None:
-            return own
-        found = node_facts(seen)
-        return own._replace(labels={**own.labels, **found.labels}, taints=found.taints)
+        described, seen = self.half.node, self.seen()
+        if self._facts is None or self._facts[0] is not described or self._facts[1] is not seen:
+            facts = node_facts(described)
+            if seen is not None:
+                found = node_facts(seen)
+                facts = facts._replace(labels={**facts.labels, **found.labels}, taints=found.taints)
+            self._facts = (described, seen, facts)
+        return self._facts[2]
 
     def allocatable(self) -> Mapping[str, str]:
         return {} if self.half is None else self.half.allocatable

@@ -226,3 +226,15 @@ async def test_a_quantity_that_is_none_is_a_reason_and_not_the_end_of_a_worker()
     async with controlled(api, provider, node=node_with(cpu="1"), workers=1):
         await until(lambda: api.status("b").phase == "Running")
         assert reason_of(api, "a") == "UnexpectedAdmissionError"
+
+
+async def test_a_spec_that_cannot_be_read_is_neither_judged_nor_the_end_of_the_node() -> None:
+    strange, old = asking("a"), asking("b")
+    old.status = running(old)
+    api, provider = PodApi(strange, old, asking("c")), NotifyingProvider(old)
+    for name in ("a", "b"):
+        api.change(name, lambda obj: obj["spec"].update(containers=[5]))
+    async with controlled(api, provider, node=node_with(cpu="1"), workers=1):
+        await until(lambda: api.status("c").phase == "Running")
+        await until(lambda: "UnreadablePodSpec" in api.reasons())
+        assert reason_of(api, "a") is None

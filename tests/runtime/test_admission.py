@@ -11,7 +11,7 @@ import pytest
 from virtual_kubelet.objects.core_v1 import Node, NodeFeatures, NodeSpec, NodeStatus, Taint
 from virtual_kubelet.objects.meta_v1 import ObjectMeta
 from virtual_kubelet.objects.pod_fitting import NOTHING, Resources
-from virtual_kubelet.runtime.admission import NodeFacts, Rejection, node_facts, rejection_of
+from virtual_kubelet.runtime.admission import NodeFacts, Rejection, node_facts, pod_demand, rejection_of
 
 LIFECYCLES = Path(__file__).parents[3] / "shared/kubelet-1.36/lifecycles"
 NODE = NodeFacts("n", {"zone": "a"}, (), {"cpu": "2", "memory": "1Gi", "pods": "3", "ephemeral-storage": "1Gi"})
@@ -24,7 +24,7 @@ def asking(**requests: str) -> Json:
 
 
 def judged(spec: Json, node: NodeFacts = NODE, used: Resources = NOTHING, **other: Any) -> Rejection | None:
-    return rejection_of(spec, other.get("labels", {}), node, used, other.get("ports", ()))
+    return rejection_of(pod_demand(spec, other.get("labels", {})), node, used, other.get("ports", ()))
 
 
 def reason(*args: Any, **kwargs: Any) -> str | None:

@@ -6,19 +6,20 @@ judged again. Counting is cheap: a sum that only grows, until a pod does not fit
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from virtual_kubelet.errors import ApiNotFoundError
 from virtual_kubelet.kube.resources import NODES
+from virtual_kubelet.node.cached_pod import CachedPod
 from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.pod_record import PodRecord
 from virtual_kubelet.node.pod_status_patch import is_terminal
 from virtual_kubelet.objects.core_v1 import PodStatus
-from virtual_kubelet.objects.pod_fitting import NOTHING, HostPort, Resources, host_ports, pod_requests
-from virtual_kubelet.runtime.admission import NodeFacts, Rejection, node_facts, rejection_of
+from virtual_kubelet.objects.pod_fitting import NOTHING, HostPort, Resources
+from virtual_kubelet.runtime.admission import NodeFacts, PodDemand, Rejection, node_facts, pod_demand, rejection_of
 from virtual_kubelet.telemetry.logs import get_logger
 
 __all__ = ["PodAdmission"]
@@ -33,7 +34,7 @@ class _Taken(NamedTuple):
 
     record: PodRecord
     requests: Resources
-    ports: list[HostPort]
+    ports: Sequence[HostPort]
 
 
 class PodAdmission:
@@ -53,7 +54,7 @@ class PodAdmission:
         self._counted = False
 
     async def admit(self, record: PodRecord) -> Rejection | None:
-        """Count it, or say why it is not taken.
+        """Count it, or say why it is not taken. Its spec is one that can be decoded.
 
         Raises ``ApiError`` and ``ApiConnectionError`` where that depends on the Node, which cannot be read just now.
         """
@@ -62,17 +63,17 @@ class PodAdmission:
         self._count_earlier()
         if node is None or record.key.uid in self._taken:
             return None
-        spec = _specs.decode(pod.spec)
         try:
-            if not _was_taken(pod.status):
-                rejection = self._judge(record, spec, node())
-                if rejection is not None and rejection.may_be_stale:
-                    rejection = self._judge(record, spec, await self._read_node(node()))
-                if rejection is not None:
-                    return rejection
-            self._count(record, spec)
+            demand = _demand_of(pod)
         except ValueError as error:  # a quantity that is none
             return Rejection("UnexpectedAdmissionError", f"the pod's resources make no sense: {error}")
+        if not _was_taken(pod.status):
+            rejection = self._judge(demand, node())
+            if rejection is not None and rejection.may_be_stale:
+                rejection = self._judge(demand, await self._read_node(node()))
+            if rejection is not None:
+                return rejection
+        self._count(record, demand)
         return None
 
     def recount(self, record: PodRecord) -> None:
@@ -87,13 +88,11 @@ class PodAdmission:
         if taken is not None:
             self._used = self._used.minus(taken.requests)
 
-    def _judge(self, record: PodRecord, spec: dict[str, Any], node: NodeFacts) -> Rejection | None:
-        assert record.pod is not None
-        labels = record.pod.metadata.labels or {}
-        rejection = rejection_of(spec, labels, node, self._used, self._ports())
+    def _judge(self, demand: PodDemand, node: NodeFacts) -> Rejection | None:
+        rejection = rejection_of(demand, node, self._used, self._ports())
         if rejection is None or not self._release_ended():
             return rejection
-        return rejection_of(spec, labels, node, self._used, self._ports())
+        return rejection_of(demand, node, self._used, self._ports())
 
     def _ports(self) -> Iterable[HostPort]:
         return (port for taken in self._taken.values() for port in taken.ports)
@@ -120,13 +119,14 @@ class PodAdmission:
     def _count_as_it_is(self, record: PodRecord) -> None:
         assert record.pod is not None
         try:
-            self._count(record, _specs.decode(record.pod.spec))
-        except (msgspec.DecodeError, ValueError) as error:
+            record.pod.decode()
+            self._count(record, _demand_of(record.pod))
+        except ValueError as error:  # a spec that cannot be read, or a quantity that is none
             log.warning("what a pod takes of the node is not known: %s", error, extra=record.log_fields)
 
-    def _count(self, record: PodRecord, spec: dict[str, Any]) -> None:
+    def _count(self, record: PodRecord, demand: PodDemand) -> None:
         self.release(record)
-        taken = self._taken[record.key.uid] = _Taken(record, pod_requests(spec), host_ports(spec))
+        taken = self._taken[record.key.uid] = _Taken(record, demand.requests, demand.ports)
         self._used = self._used.plus(taken.requests)
 
     def _release_ended(self) -> bool:
@@ -135,6 +135,11 @@ class PodAdmission:
         for record in ended:
             self.release(record)
         return bool(ended)
+
+
+def _demand_of(pod: CachedPod) -> PodDemand:
+    """Raises ``ValueError`` for a quantity that is none."""
+    return pod_demand(_specs.decode(pod.spec), pod.metadata.labels or {})
 
 
 def _ended(record: PodRecord) -> bool:

@@ -235,9 +235,9 @@ class PodWorker:
             record.in_provider = False
             if had_run(record.pod.status) and not record.created and not self._rerun_is_safe:
                 return
+        pod, applied = record.pod.decode(), Applied.of(record.pod)  # what cannot be read is not judged either
         if not await self._admitted(record):
             return
-        pod, applied = record.pod.decode(), Applied.of(record.pod)
         resolved = await self._resolve(record, pod, "create_pod")
         record.in_provider = None  # until the call has returned, nobody knows
         record.created = True

@@ -6,7 +6,7 @@ recorded. What a node does not declare among its resources is not counted. There
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from virtual_kubelet.objects.core_v1 import Node
@@ -22,7 +22,7 @@ from virtual_kubelet.objects.pod_fitting import (
     tolerated,
 )
 
-__all__ = ["NodeFacts", "Rejection", "node_facts", "rejection_of"]
+__all__ = ["NodeFacts", "PodDemand", "Rejection", "node_facts", "pod_demand", "rejection_of"]
 
 _OS_LABEL: Final = "kubernetes.io/os"
 
@@ -61,6 +61,20 @@ class Rejection(NamedTuple):
         return self.reason in ("NodeAffinity", "TaintToleration")
 
 
+class PodDemand(NamedTuple):
+    """What a pod asks of its node; ``spec`` is JSON."""
+
+    spec: Mapping[str, Any]
+    labels: Mapping[str, str]
+    requests: Resources
+    ports: Sequence[HostPort]
+
+
+def pod_demand(spec: Mapping[str, Any], labels: Mapping[str, str]) -> PodDemand:
+    """Of a pod's spec and labels. Raises ``ValueError`` for a quantity that is none."""
+    return PodDemand(spec, labels, pod_requests(spec), host_ports(spec))
+
+
 def node_facts(node: Node) -> NodeFacts:
     """Of a Node as the API server has it, or as it is described at first."""
     info, features = node.status.node_info, node.status.features
@@ -74,20 +88,16 @@ def node_facts(node: Node) -> NodeFacts:
     )
 
 
-def rejection_of(
-    spec: Mapping[str, Any], labels: Mapping[str, str], node: NodeFacts, used: Resources, ports: Iterable[HostPort]
-) -> Rejection | None:
+def rejection_of(demand: PodDemand, node: NodeFacts, used: Resources, ports: Iterable[HostPort]) -> Rejection | None:
     """Why the node cannot take this pod; None: it can.
 
     Args:
-        spec: the pod's, as JSON.
-        labels: the pod's.
         used, ports: what the node's other live pods take.
     """
     return (
-        _other_system(spec, labels, node)
-        or _insufficient(pod_requests(spec), node, used)
-        or _unsuitable(spec, node, ports)
+        _other_system(demand.spec, demand.labels, node)
+        or _insufficient(demand.requests, node, used)
+        or _unsuitable(demand, node, ports)
     )
 
 
@@ -128,13 +138,14 @@ def _insufficient(requests: Resources, node: NodeFacts, used: Resources) -> Reje
     return None
 
 
-def _unsuitable(spec: Mapping[str, Any], node: NodeFacts, ports: Iterable[HostPort]) -> Rejection | None:
+def _unsuitable(demand: PodDemand, node: NodeFacts, ports: Iterable[HostPort]) -> Rejection | None:
+    spec, wanted = demand.spec, demand.ports
+
     def failed(predicate: str, why: str) -> Rejection:
         return Rejection(predicate, f"Predicate {predicate} failed: {why}")
 
     if not matches_node(spec, node.name, node.labels):
         return failed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
-    wanted = host_ports(spec)
     if wanted and any(ports_conflict(port, taken) for taken in ports for port in wanted):
         return failed("NodePorts", "node(s) didn't have free ports for the requested pod ports")
     tolerations = spec.get("tolerations") or ()
