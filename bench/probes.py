@@ -14,6 +14,7 @@ import asyncio
 import json
 import multiprocessing
 import random
+import socket
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
@@ -45,19 +46,14 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 def serve(kind: str, port_to: Connection) -> None:
     """The containers: until the process is ended."""
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            if await reader.read(4096):
-                writer.write(ANSWER)
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
-
-    async def plain() -> None:
-        server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=1024)
-        port_to.send(server.sockets[0].getsockname()[1])
-        await server.serve_forever()
+    def plain() -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
+            port_to.send(listener.getsockname()[1])
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    if kind == "http" and connection.recv(4096):
+                        connection.sendall(ANSWER)
 
     async def health() -> None:
         import grpc
@@ -73,7 +69,10 @@ def serve(kind: str, port_to: Connection) -> None:
         await server.start()
         await server.wait_for_termination()
 
-    asyncio.run(health() if kind == "grpc" else plain())
+    if kind == "grpc":
+        asyncio.run(health())
+    else:
+        plain()
 
 
 def probe_of(kind: str, port: int, period: int) -> Probe:
