@@ -25,7 +25,7 @@ from virtual_kubelet.runtime.probe_state import ProbeKind, ProbeResult, grace_af
 from virtual_kubelet.runtime.probes.execute import execute_probe
 from virtual_kubelet.runtime.probes.http_get import HttpResponse
 from virtual_kubelet.runtime.probes.target import ContainerTarget, Outcome, ProbeAnswer
-from virtual_kubelet.runtime.probing import Prober, killing_message
+from virtual_kubelet.runtime.probing import Prober
 
 pytestmark = [pytest.mark.recording, pytest.mark.looptime, pytest.mark.may_block]
 
@@ -148,7 +148,9 @@ async def test_a_pod_is_probed_as_the_kubelet_probed_it(recording: Recording, ca
                     kind = await failed
             except TimeoutError:
                 break
-            told["Killing", killing_message(container.name, kind)] += 1
+            told["Killing", f"Container {container.name} failed {kind.lower()} probe, will be restarted"] += (
+                1  # the engine
+            )
             await asyncio.sleep(grace_after_failure(pod, container, kind))
             probes.end(container.name)
 

@@ -10,9 +10,9 @@
 ``begin``, ``end`` and ``terminate`` do not block and may come in any order; ``begin`` of a container that runs already is
 its next run. ``on_result(container, kind, result, message)`` is called when a result changes, so that ``started`` or
 ``ready`` may have: the status is to be made anew. If ``kind.ends_container`` and ``result`` is a failure, the engine ends
-the container (``grace_after_failure`` says in which time), with the event ``killing_message(container, kind)``, and
-``begin``s its next run. ``on_event(container, type, reason, message)`` is called for each run that is not well:
-``Unhealthy``, ``ProbeWarning``. Both are called in the loop's thread and must not block or raise.
+the container (``grace_after_failure`` says in which time) and ``begin``s its next run. ``on_event(container, type, reason,
+message)`` is called for each run that is not well: ``Unhealthy``, ``ProbeWarning``. Both are called in the loop's thread
+and must not block or raise.
 
 A container that an earlier process began: ``adopt`` instead of ``begin``, with what the checkpoint or the last status says
 of this very run. Its probes go on, spread over their first period; what was said of it holds until they say otherwise.
@@ -41,7 +41,7 @@ from virtual_kubelet.runtime.probes.execute import execute_probe
 from virtual_kubelet.runtime.probes.target import ContainerTarget, Outcome, ProbeAnswer, ProbeError
 from virtual_kubelet.telemetry.logs import get_logger
 
-__all__ = ["EventSink", "PodProbes", "ProbeExecutor", "Prober", "ResultSink", "killing_message"]
+__all__ = ["EventSink", "PodProbes", "ProbeExecutor", "Prober", "ResultSink"]
 
 log = get_logger(__name__)
 
@@ -59,11 +59,6 @@ class ProbeExecutor(Protocol):
     """Runs one probe once, within its time-out. Raises ``ProbeError`` if it could not be made."""
 
     async def __call__(self, probe: Probe, target: ContainerTarget, left: LeftBehind) -> ProbeAnswer: ...
-
-
-def killing_message(container: str, kind: ProbeKind) -> str:
-    """Of the ``Killing`` event when a container has failed a probe (kuberuntime_manager.go)."""
-    return f"Container {container} failed {kind.lower()} probe, will be restarted"
 
 
 class Prober:
