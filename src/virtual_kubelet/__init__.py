@@ -13,6 +13,10 @@ from virtual_kubelet.version import VERSION
 
 if TYPE_CHECKING:
     from virtual_kubelet.clock import Clock as Clock
+    from virtual_kubelet.contracts.configuration import ConfigurationWatcher as ConfigurationWatcher
+    from virtual_kubelet.contracts.configuration import PodConfiguration as PodConfiguration
+    from virtual_kubelet.contracts.configuration import VolumeContents as VolumeContents
+    from virtual_kubelet.contracts.configuration import VolumeFile as VolumeFile
     from virtual_kubelet.contracts.context import ProviderContext as ProviderContext
     from virtual_kubelet.contracts.logs import ContainerLogOptions as ContainerLogOptions
     from virtual_kubelet.contracts.logs import ContainerLogs as ContainerLogs
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from virtual_kubelet.contracts.nodes import NaiveNodeProvider as NaiveNodeProvider
     from virtual_kubelet.contracts.nodes import NodeConfigurer as NodeConfigurer
     from virtual_kubelet.contracts.nodes import NodeProvider as NodeProvider
+    from virtual_kubelet.contracts.pods import EnvironmentResolver as EnvironmentResolver
     from virtual_kubelet.contracts.pods import PodAddresses as PodAddresses
     from virtual_kubelet.contracts.pods import PodKey as PodKey
     from virtual_kubelet.contracts.pods import PodLifecycleHandler as PodLifecycleHandler
@@ -57,6 +62,7 @@ if TYPE_CHECKING:
     from virtual_kubelet.contracts.streams import TerminalSize as TerminalSize
     from virtual_kubelet.errors import ConfigurationError as ConfigurationError
     from virtual_kubelet.errors import InvalidInputError as InvalidInputError
+    from virtual_kubelet.errors import MountError as MountError
     from virtual_kubelet.errors import NotFoundError as NotFoundError
     from virtual_kubelet.errors import PermanentError as PermanentError
     from virtual_kubelet.errors import ProviderConfigError as ProviderConfigError
@@ -84,6 +90,7 @@ _PUBLIC = {
     "ClientConfig": "kube.config",
     "Clock": "clock",
     "ConfigurationError": "errors",
+    "ConfigurationWatcher": "contracts.configuration",
     "ContainerAttach": "contracts.streams",
     "ContainerCommands": "contracts.runtime",
     "ContainerConfig": "contracts.runtime",
@@ -97,6 +104,7 @@ _PUBLIC = {
     "ContainerRuntime": "contracts.runtime",
     "ContainerStartError": "contracts.runtime",
     "ContainerStatistics": "contracts.runtime",
+    "EnvironmentResolver": "contracts.pods",
     "Image": "contracts.runtime",
     "ImagePullError": "contracts.runtime",
     "ImageStore": "contracts.runtime",
@@ -106,6 +114,7 @@ _PUBLIC = {
     "KubeletConfig": "kubelet",
     "LogLine": "contracts.logs",
     "Mount": "contracts.runtime",
+    "MountError": "errors",
     "NaiveNodeProvider": "contracts.nodes",
     "NodeConfigurer": "contracts.nodes",
     "NodeController": "node.node_controller",
@@ -116,6 +125,7 @@ _PUBLIC = {
     "PermanentError": "errors",
     "PodAddresses": "contracts.pods",
     "PodCheckpoints": "runtime.checkpoint",
+    "PodConfiguration": "contracts.configuration",
     "PodController": "node.pod_controller",
     "PodControllerConfig": "node.pod_controller_config",
     "PodEngine": "runtime.pod_engine",
@@ -140,6 +150,8 @@ _PUBLIC = {
     "TransientError": "errors",
     "UnsupportedError": "errors",
     "VirtualKubeletError": "errors",
+    "VolumeContents": "contracts.configuration",
+    "VolumeFile": "contracts.configuration",
     "default_node": "node.node_template",
     "find_config": "kube.kubeconfig",
     "system_information": "node.node_template",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from virtual_kubelet.contracts.configuration import PodConfiguration
 from virtual_kubelet.contracts.context import ProviderContext
 from virtual_kubelet.contracts.nodes import NodeConfigurer
 from virtual_kubelet.contracts.pods import PodKey, PodLifecycleHandler
@@ -28,7 +29,7 @@ from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.readiness import NodeReadiness
 from virtual_kubelet.node.registration import copy_node
 from virtual_kubelet.node_certificates import ServingCertificate, client_rotation
-from virtual_kubelet.objects.core_v1 import ConfigMap, Node, ObjectReference, Pod, PodStatus, Secret
+from virtual_kubelet.objects.core_v1 import Node, ObjectReference, Pod, PodStatus
 from virtual_kubelet.preflight import address_towards, kubelet_version, meet_api_server
 from virtual_kubelet.provider_binding import NodeHalf, make_provider
 from virtual_kubelet.runtime.admission import NodeFacts, node_facts
@@ -46,6 +47,8 @@ from virtual_kubelet.state_directory import default_state_directory, held
 from virtual_kubelet.telemetry.logs import get_logger
 from virtual_kubelet.telemetry.tracing import tracer
 from virtual_kubelet.version import VERSION
+from virtual_kubelet.volumes.configuration import read_configuration
+from virtual_kubelet.volumes.sources import VolumeSources
 
 __all__ = ["HTTPS_SERVER", "POD_CONTROLLER", "KubeletParts", "make_parts"]
 
@@ -115,7 +118,9 @@ async def make_parts(config: KubeletConfig, stack: AsyncExitStack, deadline: flo
         await stack.enter_async_context(provider)
     node = _node(config, ips, port, version, provider)
     half = pods.half = NodeHalf(provider, node)
-    pods.controller = pod_controller = _pod_controller(config, client, provider, pods, ips, recorder, references)
+    pods.controller = pod_controller = _pod_controller(
+        config, client, provider, pods, ips, recorder, references, tokens
+    )
     # Of its own, so that neither the budget nor a busy connection pool delays the heartbeat.
     lease_client = await stack.enter_async_context(
         ApiClient(config.client_config, metrics=config.metrics, connections=1)
@@ -197,22 +202,31 @@ def _context(
         pod = ObjectReference(api_version="v1", kind="Pod", namespace=key.namespace, name=key.name, uid=key.uid)
         recorder.event(pod, event_type, reason, message)
 
+    async def read(pod: Pod) -> PodConfiguration:
+        sources = VolumeSources(
+            references.config_maps, references.secrets, references, tokens, pods.allocatable, config.clock
+        )
+        return (await read_configuration(sources, pod)).configuration
+
     return ProviderContext(
         node_name=config.node_name,
         config_path=config.provider_config,
         state_directory=state,
         internal_ip=ips[0] if ips else "",
+        host_ips=ips,
         daemon_port=port,
         operating_system=config.operating_system,
         cluster_domain=config.cluster_domain,
         cluster_dns=config.cluster_dns,
         pods=pods,
-        config_maps=_ConfigMaps(references),
-        secrets=_Secrets(references),
+        config_maps=references.config_maps,
+        secrets=references.secrets,
         references=references,
         tokens=tokens,
         allocatable=pods.allocatable,
+        read_configuration=read,
         services=references.services,
+        api_server=config.api_server_for_pods,
         record_event=record,
         logger=get_logger(f"virtual_kubelet.providers.{config.provider_name}"),
         tracer=tracer(),
@@ -261,6 +275,7 @@ def _pod_controller(
     ips: Sequence[str],
     recorder: EventRecorder,
     references: ReferenceCache,
+    tokens: ServiceAccountTokens,
 ) -> PodController:
     return PodController(
         PodControllerConfig(
@@ -269,6 +284,7 @@ def _pod_controller(
             provider=provider,
             event_recorder=recorder,
             references=references,
+            tokens=tokens,
             pod_event_filter=config.pod_event_filter,
             skip_downward_api_resolution=config.skip_downward_api_resolution,
             workers=config.pod_sync_workers,
@@ -370,19 +386,3 @@ class _Pods:
     def reference_changed(self, kind: str, namespace: str, name: str) -> None:
         if self.controller is not None:
             self.controller.reference_changed(kind, namespace, name)
-
-
-@dataclass(frozen=True, slots=True)
-class _ConfigMaps:
-    references: ReferenceCache
-
-    async def get(self, namespace: str, name: str) -> ConfigMap:
-        return await self.references.get_config_map(namespace, name)
-
-
-@dataclass(frozen=True, slots=True)
-class _Secrets:
-    references: ReferenceCache
-
-    async def get(self, namespace: str, name: str) -> Secret:
-        return await self.references.get_secret(namespace, name)

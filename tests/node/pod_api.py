@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from virtual_kubelet.objects.core_v1 import (
     PodCondition,
     PodSpec,
     PodStatus,
+    Secret,
 )
 from virtual_kubelet.objects.meta_v1 import ObjectMeta
 from virtual_kubelet.objects.strategic_merge import apply_strategic_merge_patch
@@ -99,6 +101,15 @@ class PodApi:
         self._store(
             "configmaps", msgspec.to_builtins(ConfigMap(metadata=ObjectMeta(name=name, namespace="default"), data=data))
         )
+
+    def put_secret(self, name: str, data: dict[str, str]) -> None:
+        encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+        self._store(
+            "secrets", msgspec.to_builtins(Secret(metadata=ObjectMeta(name=name, namespace="default"), data=encoded))
+        )
+
+    def remove_config_map(self, name: str) -> None:
+        self._remove("configmaps", "default", name)
 
     def change(self, name: str, change: Callable[[dict[str, Any]], None]) -> None:
         obj = msgspec.json.decode(msgspec.json.encode(self.objects["pods", "default", name]))

@@ -166,3 +166,51 @@ async def test_a_lost_pod_that_may_run_again_waits_for_its_config_map_too() -> N
         api.put_config_map("settings", {"k": "v"})
         await until(lambda: provider.count("create", "p") == 1, 5)
         assert set(provider.pods) == {PodKey("default", "p", "uid-p")}
+
+
+class Addressed(NotifyingProvider):
+    """Knows a pod's addresses after a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ips: list[str] = []
+
+    async def get_pod_ips(self, one: Pod) -> list[str]:
+        return self.ips
+
+
+async def test_a_container_that_needs_the_pod_s_address_starts_once_it_is_known() -> None:
+    api, provider = PodApi(), Addressed()
+    async with controlled(api, provider):
+        api.put_pod(pod("p", containers=field("status.podIPs")))
+        await until(lambda: bool(api.status("p").container_statuses))
+        assert waiting(api.status("p")).reason == "CreateContainerConfigError"
+        assert waiting(api.status("p")).message == (
+            "variable A: status.podIPs is not known before the pod runs with this provider"
+        )
+        await asyncio.sleep(10_000)
+        assert provider.count("create", "p") == 0
+        provider.ips = ["10.0.0.7", "fd00::7"]
+        await until(lambda: api.status("p").phase == "Running", 6)
+        assert provider.given[-1].spec.containers[0].env == [EnvVar(name="A", value="10.0.0.7,fd00::7")]
+
+
+async def test_an_address_that_the_provider_reports_is_used_at_once() -> None:
+    api, provider = PodApi(), Addressed()
+    async with controlled(api, provider):
+        api.put_pod(pod("p", containers=field("status.podIP")))
+        await until(lambda: bool(api.status("p").container_statuses))
+        provider.notify(PodKey("default", "p", "uid-p"), PodStatus(phase="Pending", pod_ip="10.0.0.9"))
+        await until(lambda: api.status("p").phase == "Running", 1)
+        assert provider.given[-1].spec.containers[0].env == [EnvVar(name="A", value="10.0.0.9")]
+
+
+async def test_a_provider_that_resolves_by_itself_is_given_pods_as_they_are() -> None:
+    class Resolver(NotifyingProvider):
+        resolves_environment = True
+
+    api, provider = PodApi(), Resolver()
+    async with controlled(api, provider):
+        api.put_pod(pod("p", containers=[*field("status.podIP"), *needs("absent")]))
+        await until(lambda: api.status("p").phase == "Running")
+        assert provider.given[-1].spec.containers == [*field("status.podIP"), *needs("absent")]

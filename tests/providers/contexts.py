@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from virtual_kubelet.clock import Clock, SystemClock
+from virtual_kubelet.contracts.configuration import PodConfiguration
 from virtual_kubelet.contracts.context import ProviderContext
 from virtual_kubelet.errors import ApiNotFoundError
-from virtual_kubelet.objects.core_v1 import Service
+from virtual_kubelet.objects.core_v1 import Pod, Service
 from virtual_kubelet.telemetry.logs import get_logger
 from virtual_kubelet.telemetry.tracing import tracer
 
@@ -19,6 +20,9 @@ class Nothing:
 
     async def get(self, namespace: str, name: str) -> Any:
         raise ApiNotFoundError(404, "NotFound", name)
+
+    async def configuration(self, pod: Pod) -> PodConfiguration:
+        return PodConfiguration({}, {}, {})
 
     def list(self) -> list[Any]:
         return []
@@ -44,6 +48,7 @@ def context(folder: Path, *, config_path: Path | None = None, clock: Clock | Non
         config_path=config_path,
         state_directory=folder,
         internal_ip="10.0.0.1",
+        host_ips=["10.0.0.1"],
         daemon_port=10250,
         operating_system="linux",
         cluster_domain="cluster.local",
@@ -53,7 +58,9 @@ def context(folder: Path, *, config_path: Path | None = None, clock: Clock | Non
         references=nothing,
         tokens=nothing,
         allocatable=dict,
+        read_configuration=nothing.configuration,
         services=no_services,
+        api_server=None,
         record_event=lambda key, event_type, reason, message: None,
         logger=get_logger("tests"),
         tracer=tracer(),

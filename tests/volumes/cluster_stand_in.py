@@ -87,6 +87,7 @@ class ClusterStandIn:
         namespace: str,
         config_maps: Iterable[str] = (),
         secrets: Iterable[str] = (),
+        services_of: Iterable[str] = (),
         changed: Callable[[], None] | None = None,
     ) -> None:
         self.held[holder] = (set(config_maps), set(secrets), changed)

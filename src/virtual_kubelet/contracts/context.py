@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from virtual_kubelet.clock import Clock
+from virtual_kubelet.contracts.configuration import PodConfiguration
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.objects.core_v1 import ConfigMap, Pod, Secret, Service
 from virtual_kubelet.objects.service_account_token import ServiceAccountToken
@@ -52,9 +53,10 @@ class ReferenceWatcher(Protocol):
         namespace: str,
         config_maps: Iterable[str] = (),
         secrets: Iterable[str] = (),
+        services_of: Iterable[str] = (),
         changed: Callable[[], None] | None = None,
     ) -> None:
-        """Watch these for ``holder``, in place of what it held.
+        """Watch these, and the Services of whole namespaces, for ``holder``, in place of what it held.
 
         ``changed`` is called in the loop's thread, must not block, and says only that something may have appeared, changed
         or gone: whoever hears it reads all again. An object that is ``immutable`` is not watched once it is known.
@@ -96,6 +98,7 @@ class ProviderContext:
         config_path: the file given with ``--provider-config``, or None.
         state_directory: where the provider may keep what must outlive this process; made by the framework, mode 0700.
         internal_ip: the node's InternalIP.
+        host_ips: all addresses of the node, that first: ``status.hostIP(s)`` of its pods.
         daemon_port: port of the node's HTTPS API; 0 if it is off.
         operating_system: ``linux`` or ``windows``.
         cluster_domain: such as ``cluster.local``.
@@ -104,7 +107,10 @@ class ProviderContext:
         references: tells of changes of ConfigMaps and Secrets.
         tokens: of service accounts.
         allocatable: what the node can give to pods, by resource.
+        read_configuration: all that a pod refers to, with the files of its volumes; raises ``MountError`` for what is
+            missing (let it leave ``create_pod``: the node says it by events, and tries again), ``ApiConnectionError``.
         services: the Services of a namespace.
+        api_server: host and port that pods shall find in ``KUBERNETES_SERVICE_HOST`` and ``_PORT``; None: the Service's.
         record_event: puts an event on a pod.
         logger: carries node, namespace, pod and UID by itself.
         tracer: spans under the call that is running; does nothing unless OpenTelemetry is installed.
@@ -115,6 +121,7 @@ class ProviderContext:
     config_path: Path | None
     state_directory: Path
     internal_ip: str
+    host_ips: Sequence[str]
     daemon_port: int
     operating_system: str
     cluster_domain: str
@@ -124,7 +131,9 @@ class ProviderContext:
     references: ReferenceWatcher
     tokens: TokenReader
     allocatable: Callable[[], Mapping[str, str]]
+    read_configuration: Callable[[Pod], Awaitable[PodConfiguration]]
     services: Callable[[str], Awaitable[Sequence[Service]]]
+    api_server: tuple[str, int] | None
     record_event: EventCallback
     logger: logging.LoggerAdapter[logging.Logger]
     tracer: Tracer

@@ -1,7 +1,8 @@
 """The pod contract: the methods every provider has, and those it may add.
 
 A provider implements ``PodLifecycleHandler``. All else is optional and found by its methods (``isinstance`` against
-these Protocols): ``PodNotifier``, ``PodStatusBatch``, ``PodAddresses``, ``ConfigurationWatcher``. The names and the
+these Protocols): ``PodNotifier``, ``PodStatusBatch``, ``PodAddresses``, ``EnvironmentResolver``, ``RerunSafe``, and
+``ConfigurationWatcher`` in ``contracts.configuration``. The names and the
 meaning follow the Go framework's node/podcontroller.go; the differences are marked.
 """
 
@@ -13,6 +14,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from virtual_kubelet.objects.core_v1 import Pod, PodStatus
 
 __all__ = [
+    "EnvironmentResolver",
     "PodAddresses",
     "PodKey",
     "PodLifecycleHandler",
@@ -121,8 +123,19 @@ class PodAddresses(Protocol):
     """A provider that knows a pod's addresses before it starts: ``status.podIP(s)`` in its environment."""
 
     async def get_pod_ips(self, pod: Pod) -> Sequence[str]:
-        """The pod's addresses, the primary one first."""
+        """The pod's addresses, the primary one first; empty while they are not known: the pod then waits for them."""
         ...
+
+
+@runtime_checkable
+class EnvironmentResolver(Protocol):
+    """A provider that resolves environments by itself, when each container starts.
+
+    With ``resolves_environment = True`` it is given pods as they are in the API: ``env`` with ``valueFrom``, ``envFrom``,
+    commands with ``$(NAME)``.
+    """
+
+    resolves_environment: bool
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ from virtual_kubelet.environment.references import containers_of
 from virtual_kubelet.objects.core_v1 import Container, Pod, ResourceFieldSelector
 from virtual_kubelet.objects.quantity import Quantity
 
-__all__ = ["FieldError", "UnknownAddressError", "field_value", "resource_value"]
+__all__ = ["FieldError", "UnknownAddressError", "UnknownPodAddressError", "field_value", "resource_value"]
 
 _SUBSCRIPT: Final = re.compile(r"(metadata\.(?:labels|annotations))\['(.*)'\]\Z", re.DOTALL)
 
@@ -20,6 +20,10 @@ class FieldError(ValueError):
 
 
 class UnknownAddressError(FieldError):
+    """An address of the node or the pod is not known."""
+
+
+class UnknownPodAddressError(UnknownAddressError):
     """The pod's address is not known before it runs with this provider."""
 
 
@@ -58,7 +62,7 @@ def field_value(pod: Pod, path: str, *, pod_ips: Sequence[str] | None, host_ips:
         if not known and spec.host_network:
             known = list(host_ips)
         if not known:
-            raise UnknownAddressError(f"{path} is not known before the pod runs with this provider")
+            raise UnknownPodAddressError(f"{path} is not known before the pod runs with this provider")
         return known[0] if path == "status.podIP" else ",".join(known)
     raise FieldError(f"field label not supported: {path}")
 

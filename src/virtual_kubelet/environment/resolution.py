@@ -16,16 +16,18 @@ from typing import Final, NamedTuple
 from msgspec.structs import replace
 
 from virtual_kubelet.environment.expansion import expand
-from virtual_kubelet.environment.fields import FieldError, field_value, resource_value
+from virtual_kubelet.environment.fields import FieldError, UnknownPodAddressError, field_value, resource_value
 from virtual_kubelet.environment.services import service_variables
 from virtual_kubelet.objects.core_v1 import ConfigMap, Container, EnvFromSource, EnvVar, Pod, Secret, Service
 
 __all__ = [
+    "ContainerResolution",
     "EnvironmentEvent",
     "EnvironmentFailure",
     "EnvironmentSource",
     "ReadFailure",
     "Resolution",
+    "resolve_container",
     "resolve_environment",
 ]
 
@@ -41,12 +43,18 @@ class ReadFailure:
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentSource:
-    """What a resolution draws on; None in the maps is an object that is not there."""
+    """What a resolution draws on; None in the maps is an object that is not there.
+
+    Attributes:
+        pod_ips: the pod's addresses, where they are known.
+        pod_ips_may_come: whether an address that is not known now may be known later.
+    """
 
     config_maps: Mapping[str, ConfigMap | ReadFailure | None] = field(default_factory=dict, repr=False)
     secrets: Mapping[str, Secret | ReadFailure | None] = field(default_factory=dict, repr=False)
     services: Sequence[Service] = ()
     pod_ips: Sequence[str] | None = None
+    pod_ips_may_come: bool = False
     host_ips: Sequence[str] = ()
     allocatable: Mapping[str, str] = field(default_factory=dict)
     api_server_override: tuple[str, int] | None = None
@@ -77,6 +85,15 @@ class Resolution:
     """``pod``: a copy with flat ``env`` and expanded commands, unless there is a ``failure``."""
 
     pod: Pod | None = field(repr=False)
+    events: tuple[EnvironmentEvent, ...] = ()
+    failure: EnvironmentFailure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerResolution:
+    """``container``: a copy with flat ``env`` and expanded commands, unless there is a ``failure``."""
+
+    container: Container | None = field(repr=False)
     events: tuple[EnvironmentEvent, ...] = ()
     failure: EnvironmentFailure | None = None
 
@@ -119,6 +136,20 @@ def resolve_environment(
         failure = EnvironmentFailure(resolver.current, error.message, error.permanent, error.missing)
         return Resolution(None, tuple(resolver.events), failure)
     return Resolution(replace(pod, spec=spec), tuple(resolver.events))
+
+
+def resolve_container(pod: Pod, container: Container, source: EnvironmentSource) -> ContainerResolution:
+    """Resolve one container of ``pod``, as a kubelet does at each of its starts; neither is changed.
+
+    By then the pod's addresses are known: ``source.pod_ips``.
+    """
+    resolver = _Resolver(pod, source)
+    try:
+        resolved = resolver.container(container)
+    except _FailedError as error:
+        failure = EnvironmentFailure(container.name, error.message, error.permanent, error.missing)
+        return ContainerResolution(None, tuple(resolver.events), failure)
+    return ContainerResolution(resolved, tuple(resolver.events))
 
 
 class _Resolver:
@@ -199,7 +230,8 @@ class _Resolver:
             if chosen.resource_field_ref is not None:
                 return resource_value(self.pod, container, chosen.resource_field_ref, self.source.allocatable)
         except FieldError as error:
-            raise _FailedError(f"variable {variable.name}: {error}", permanent=True) from None
+            may_come = self.source.pod_ips_may_come and isinstance(error, UnknownPodAddressError)
+            raise _FailedError(f"variable {variable.name}: {error}", permanent=not may_come) from None
         if chosen.config_map_key_ref is not None:
             at = chosen.config_map_key_ref
             return self.key("ConfigMap", at.name or "", at.key, bool(at.optional), variable.name)

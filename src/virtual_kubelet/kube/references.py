@@ -11,8 +11,8 @@ An object that says ``immutable`` is kept as it was first seen, and not watched 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from virtual_kubelet.errors import ApiNotFoundError
 from virtual_kubelet.kube.backoff import Backoff
@@ -26,6 +26,8 @@ from virtual_kubelet.telemetry.metrics import Metrics
 __all__ = ["ReferenceCache"]
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
 
 _KINDS: Final[dict[str, Resource[Any]]] = {"ConfigMap": CONFIG_MAPS, "Secret": SECRETS, "Service": SERVICES}
 
@@ -62,6 +64,17 @@ class _Watched:
 
     def on_delete(self, last_known: Any, /) -> None:
         self._changed(self.reference)
+
+
+class ObjectsOf(Generic[T]):
+    """One kind of object, as ``get`` gives it."""
+
+    def __init__(self, get: Callable[[str, str], Awaitable[T]]) -> None:
+        self._get = get
+
+    async def get(self, namespace: str, name: str) -> T:
+        """Raises ``ApiNotFoundError`` if it is not there, other ``ApiError`` if it cannot be read."""
+        return await self._get(namespace, name)
 
 
 class ReferenceCache:
@@ -165,6 +178,16 @@ class ReferenceCache:
         """Raises ``ApiNotFoundError`` if it is not there, other ``ApiError`` if it cannot be read."""
         found: Secret = await self._get("Secret", namespace, name)
         return found
+
+    @property
+    def config_maps(self) -> ObjectsOf[ConfigMap]:
+        """A ``contracts.context.ObjectReader``."""
+        return ObjectsOf(self.get_config_map)
+
+    @property
+    def secrets(self) -> ObjectsOf[Secret]:
+        """A ``contracts.context.ObjectReader``."""
+        return ObjectsOf(self.get_secret)
 
     async def services(self, namespace: str) -> Sequence[Service]:
         """The Services of a namespace."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from virtual_kubelet.clock import Clock, SystemClock
+from virtual_kubelet.contracts.context import TokenReader
 from virtual_kubelet.contracts.pods import PodLifecycleHandler
 from virtual_kubelet.kube.client import ApiClient
 from virtual_kubelet.kube.events import EventRecorder
@@ -25,7 +26,7 @@ class PodControllerConfig:
         client: with the node's identity.
         node_name: pods with this ``spec.nodeName`` are ours.
         provider: runs them.
-        event_recorder, references: made by the controller where None.
+        event_recorder, references, tokens: made by the controller where None.
         pod_event_filter: false for pods to leave alone.
         skip_downward_api_resolution: give the provider ``env`` and ``envFrom`` as they are.
         workers: pods that may be with the provider at once.
@@ -47,6 +48,7 @@ class PodControllerConfig:
     provider: PodLifecycleHandler
     event_recorder: EventRecorder | None = None
     references: ReferenceCache | None = None
+    tokens: TokenReader | None = None
     pod_event_filter: Callable[[Pod], bool] | None = None
     skip_downward_api_resolution: bool = False
     workers: int = 10

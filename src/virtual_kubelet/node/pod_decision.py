@@ -17,6 +17,7 @@ class Action(enum.Enum):
     WAIT_FOR_NAME = "wait: an older pod of this name is still with the provider"
     CREATE = "create in the provider"
     UPDATE = "update in the provider"
+    CONFIGURE = "give the provider the ConfigMaps, Secrets and files as they are now"
     FAIL_AS_LOST = "Failed: it had run, and the provider does not know it any more"
     DELETE = "delete in the provider"
     FINISH = "remove the API object"
@@ -37,6 +38,7 @@ class Facts(NamedTuple):
         had_run: its status in the API says that a container of it ran (before this process began).
         rerun_is_safe: the provider says that a lost pod may run again.
         changed: spec, labels or annotations differ from what the provider was given.
+        configuration_due: what it refers to may differ from what a provider that wants to know has.
         name_taken: an older incarnation of its name is still with the provider.
     """
 
@@ -50,6 +52,7 @@ class Facts(NamedTuple):
     had_run: bool = False
     rerun_is_safe: bool = False
     changed: bool = False
+    configuration_due: bool = False
     name_taken: bool = False
 
 
@@ -70,7 +73,9 @@ def decide(facts: Facts) -> Action:
         # Never run again, whatever the provider says; it keeps the pod (and its logs) until the API object goes.
         return Action.NOTHING
     if facts.in_provider:
-        return Action.UPDATE if facts.changed else Action.NOTHING
+        if facts.changed:
+            return Action.UPDATE
+        return Action.CONFIGURE if facts.configuration_due else Action.NOTHING
     if facts.name_taken:
         return Action.WAIT_FOR_NAME
     if facts.had_run and facts.in_provider is False and not facts.rerun_is_safe:

@@ -1,4 +1,4 @@
-"""Waiting for the end of all pods when a node drains; the workers have told the provider to end them."""
+"""The end of all pods when a node drains: the workers have the provider end each, and somebody waits for all."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from virtual_kubelet.clock import Clock
+from virtual_kubelet.errors import NotFoundError
 from virtual_kubelet.node.pod_record import PodRecord
 from virtual_kubelet.node.pod_status_patch import no_container_runs
 from virtual_kubelet.node.provider_calls import ProviderCallError, ProviderCalls
 from virtual_kubelet.node.provider_failures import terminated_status
 from virtual_kubelet.telemetry.logs import bind, get_logger
 
-__all__ = ["wait_until_drained"]
+__all__ = ["drain_pod", "wait_until_drained"]
 
 log = get_logger(__name__)
 
@@ -72,3 +73,20 @@ async def _ask(
         if record.pod is not None:
             record.status = terminated_status(record.pod.status, clock.now())
             write(record)
+
+
+async def drain_pod(record: PodRecord, calls: ProviderCalls) -> None:
+    """Have the provider end one pod within the time that the record says. Raises ``ProviderCallError``."""
+    if record.draining is None:  # bound since the node drains
+        return
+    pod = record.pod.decode_or_bare() if record.pod is not None else record.last_decoded
+    assert pod is not None
+    if pod.metadata.deletion_grace_period_seconds is None:
+        own = pod.spec.termination_grace_period_seconds
+        pod.metadata.deletion_grace_period_seconds = min(record.draining, 30 if own is None else own)
+    try:
+        await calls.delete_pod(pod)
+    except NotFoundError:
+        record.in_provider = False
+        return
+    record.delete_grace = pod.metadata.deletion_grace_period_seconds

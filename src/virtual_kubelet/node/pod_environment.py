@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Sequence
-from typing import Final, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Final
 
-from virtual_kubelet.contracts.pods import PodAddresses
+from virtual_kubelet.contracts.pods import EnvironmentResolver, PodAddresses
+from virtual_kubelet.environment.reading import read_object
 from virtual_kubelet.environment.references import ObjectReferences, containers_of, references_of
-from virtual_kubelet.environment.resolution import EnvironmentSource, ReadFailure, resolve_environment
+from virtual_kubelet.environment.resolution import EnvironmentSource, resolve_environment
 from virtual_kubelet.environment.settled import settled_at_creation, settled_in
-from virtual_kubelet.errors import ApiConnectionError, ApiError, ApiNotFoundError, InvalidInputError
+from virtual_kubelet.errors import ApiConnectionError, ApiError, InvalidInputError
 from virtual_kubelet.kube.events import EventRecorder, pod_reference
 from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.pod_record import PodRecord
@@ -19,18 +20,21 @@ from virtual_kubelet.objects.core_v1 import Pod, PodStatus, Service
 
 __all__ = ["EnvironmentNotReadyError", "PodEnvironment"]
 
-T = TypeVar("T")
 #: The reason of a kubelet, and its words where Services cannot be had (kubelet_pods.go).
 _REASON: Final = "CreateContainerConfigError"
 _NO_SERVICES: Final = "services have not yet been read at least once, cannot construct envvars"
 
 
 class EnvironmentNotReadyError(Exception):
-    """The pod refers to something that is not there (yet); ``status`` says so as a kubelet would."""
+    """The pod refers to something that is not there (yet); ``status`` says so as a kubelet would.
 
-    def __init__(self, message: str, status: PodStatus) -> None:
+    ``waits_for_address``: to the pod's own address.
+    """
+
+    def __init__(self, message: str, status: PodStatus, *, waits_for_address: bool = False) -> None:
         super().__init__(message)
         self.status = status
+        self.waits_for_address = waits_for_address
 
 
 class PodEnvironment:
@@ -41,6 +45,8 @@ class PodEnvironment:
         self._config = config
         self._calls = calls
         self._references = config.references
+        provider = config.provider
+        self._resolves_itself = isinstance(provider, EnvironmentResolver) and provider.resolves_environment
         self._recorder = recorder
 
     def adopt(self, record: PodRecord, pod: Pod, deployed: Pod) -> None:
@@ -55,7 +61,7 @@ class PodEnvironment:
         Raises ``EnvironmentNotReadyError``, ``InvalidInputError`` if it can never be, ``ProviderCallError``.
         """
         config = self._config
-        if config.skip_downward_api_resolution:
+        if config.skip_downward_api_resolution or self._resolves_itself:
             return pod
         settled = record.settled or {}
         wanted = references_of(pod, settled)
@@ -72,7 +78,9 @@ class PodEnvironment:
             if failure.permanent:
                 raise InvalidInputError(f"container {failure.container}: {failure.message}", reason=failure.reason)
             raise EnvironmentNotReadyError(
-                failure.message, config_error_status(pod, failure.container, failure.reason, failure.message)
+                failure.message,
+                config_error_status(pod, failure.container, failure.reason, failure.message),
+                waits_for_address=not failure.missing,
             )
         assert resolution.pod is not None
         if wanted.config_maps or wanted.secrets:
@@ -96,10 +104,11 @@ class PodEnvironment:
         )
         get_map, get_secret = self._references.get_config_map, self._references.get_secret
         return EnvironmentSource(
-            config_maps={name: await _read(get_map(namespace, name)) for name in wanted.config_maps},
-            secrets={name: await _read(get_secret(namespace, name)) for name in wanted.secrets},
+            config_maps={name: await read_object(get_map(namespace, name)) for name in wanted.config_maps},
+            secrets={name: await read_object(get_secret(namespace, name)) for name in wanted.secrets},
             services=await self._services(pod, namespaces),
-            pod_ips=await self._pod_ips(pod) if wanted.needs_addresses else None,
+            pod_ips=await self._pod_ips(record, pod) if wanted.needs_addresses else None,
+            pod_ips_may_come=isinstance(config.provider, PodAddresses),
             host_ips=config.host_ips,
             allocatable=config.allocatable(),
             api_server_override=config.api_server,
@@ -114,14 +123,8 @@ class PodEnvironment:
             self._recorder.event(pod_reference(pod), "Warning", "FailedToReadServices", message)
             raise EnvironmentNotReadyError(message, config_error_status(pod, first, _REASON, message)) from error
 
-    async def _pod_ips(self, pod: Pod) -> Sequence[str] | None:
+    async def _pod_ips(self, record: PodRecord, pod: Pod) -> Sequence[str] | None:
+        told = record.status
+        if told is not None and told.pod_ip:
+            return [address.ip for address in told.pod_ips or ()] or [told.pod_ip]
         return await self._calls.get_pod_ips(pod) if isinstance(self._config.provider, PodAddresses) else None
-
-
-async def _read(call: Awaitable[T]) -> T | ReadFailure | None:
-    try:
-        return await call
-    except ApiNotFoundError:
-        return None
-    except (ApiError, ApiConnectionError) as error:
-        return ReadFailure(str(error))

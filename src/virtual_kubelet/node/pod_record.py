@@ -35,6 +35,9 @@ class PodRecord:
         "applied",
         "attempts",
         "busy",
+        "configuration",
+        "configuration_changed",
+        "configuration_timer",
         "created",
         "created_at",
         "delete_grace",
@@ -68,6 +71,9 @@ class PodRecord:
         self.applied: Applied | None = None
         self.settled: SettledEnvironment | None = None  # given at creation, where it came from other objects
         self.waits_for_reference = False  # a ConfigMap, Secret or Service of its environment is not there
+        self.configuration: bytes | None = None  # digest of what the provider has of ConfigMaps, Secrets and files
+        self.configuration_changed = False  # … and some of it may have changed
+        self.configuration_timer: asyncio.TimerHandle | None = None  # until a token is to be renewed
         self.in_provider: bool | None = None
         self.found: Pod | None = None  # as the provider had it when this process began
         self.created = False  # by this process

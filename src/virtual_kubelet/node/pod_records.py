@@ -153,7 +153,8 @@ class PodRecords:
         if deleting:
             record.evicting = True
         self._write(record)
-        if record.pod is None or record.pod.metadata.deletion_timestamp is not None:
+        waits_for_address = record.waits_for_reference and bool(status.pod_ip)
+        if record.pod is None or record.pod.metadata.deletion_timestamp is not None or waits_for_address:
             self._wake(record)
 
     def _wanted(self, pod: CachedPod) -> bool:

@@ -17,29 +17,27 @@ from virtual_kubelet.errors import (
     ApiError,
     InvalidInputError,
     NotFoundError,
-    PermanentError,
     TransientError,
 )
-from virtual_kubelet.kube.events import EventRecorder, pod_reference
+from virtual_kubelet.kube.events import EventRecorder
 from virtual_kubelet.node.cached_pod import CachedPod
+from virtual_kubelet.node.configuration_watch import ConfigurationWatch
 from virtual_kubelet.node.pod_admission import PodAdmission
 from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.pod_decision import Action, Facts, decide
 from virtual_kubelet.node.pod_difference import differs
-from virtual_kubelet.node.pod_draining import wait_until_drained
+from virtual_kubelet.node.pod_draining import drain_pod, wait_until_drained
 from virtual_kubelet.node.pod_environment import EnvironmentNotReadyError, PodEnvironment
+from virtual_kubelet.node.pod_outcomes import PodOutcomes
 from virtual_kubelet.node.pod_record import Applied, PodRecord
 from virtual_kubelet.node.pod_records import PodRecords
 from virtual_kubelet.node.pod_status_patch import had_run, is_terminal, no_container_runs
 from virtual_kubelet.node.provider_calls import ProviderCallError, ProviderCalls
 from virtual_kubelet.node.provider_failures import (
-    failed_status,
     lost_status,
-    pending_status,
     rejected_status,
     terminated_status,
 )
-from virtual_kubelet.node.retries import retry_delay
 from virtual_kubelet.node.status_writer import StatusWriter
 from virtual_kubelet.objects.core_v1 import Pod, PodStatus
 from virtual_kubelet.telemetry.logs import bind, get_logger
@@ -51,6 +49,8 @@ log = get_logger(__name__)
 
 #: More steps than any pod needs; a provider whose answers make no sense ends here instead of in a loop.
 _MOST_STEPS: Final = 10
+#: Seconds between questions at most, for a pod that waits for its own address: nobody tells when it is there.
+_ADDRESS_RETRY: Final = 5.0
 #: Seconds beyond the grace period that a provider has to end a pod, and to say so.
 _DRAIN_MARGIN: Final = 10.0
 
@@ -70,19 +70,16 @@ class PodWorker:
         self._calls = calls
         self._records = records
         self._writer = writer
-        self._recorder = recorder
+        self._outcomes = PodOutcomes(config, recorder, writer.submit, self.submit)
         self._environment = PodEnvironment(config, calls, recorder)
         self._admission = PodAdmission(config, records)
+        self._configuration = ConfigurationWatch(config, calls, self.submit)
         self._rerun_is_safe = isinstance(config.provider, RerunSafe) and config.provider.rerun_is_safe
         self._queue: asyncio.Queue[tuple[PodRecord, float]] = asyncio.Queue()  # with the time of its coming
         self._draining = False
         metrics = config.metrics
         metrics.pod_queue_depth.set_function(self._queue.qsize)
-        self._queue_seconds, self._syncing, self._retries = (
-            metrics.pod_queue_seconds,
-            metrics.pods_syncing,
-            metrics.pod_sync_retries,
-        )
+        self._queue_seconds, self._syncing = metrics.pod_queue_seconds, metrics.pods_syncing
         self._sync_ok, self._sync_failed = (
             metrics.pod_sync_seconds.labels("ok"),
             metrics.pod_sync_seconds.labels("failed"),
@@ -145,7 +142,7 @@ class PodWorker:
         """Steps until there is nothing to do. Gives whether all went well; a failure has set a timer."""
         try:
             if record.draining is not None or self._draining:
-                await self._drain_one(record)
+                await drain_pod(record, self._calls)
                 return True
             for _ in range(_MOST_STEPS):
                 action = decide(self._facts(record))
@@ -155,6 +152,7 @@ class PodWorker:
                     self._records.forget(record)
                     self._environment.release(record)
                     self._admission.release(record)
+                    self._configuration.release(record)
                     return True
                 if action is Action.FINISH:
                     self._finish(record)
@@ -167,26 +165,30 @@ class PodWorker:
                     await self._create(record)
                 elif action is Action.UPDATE:
                     await self._update(record)
+                elif action is Action.CONFIGURE:
+                    await self._configure(record)
                 else:
                     await self._delete(record)
             raise ProviderCallError("sync", TransientError("the provider's answers lead nowhere"))
         except EnvironmentNotReadyError as error:
             record.waits_for_reference = True
             if record.in_provider:  # what runs goes on as it was
-                self._event(record, "Warning", "ProviderUpdateFailed", str(error))
+                self._outcomes.event(record, "Warning", "ProviderUpdateFailed", str(error))
             else:
                 record.status, record.status_is_ours = error.status, True
                 self._writer.submit(record)
-            self._try_later(record, error, None)
+            self._outcomes.try_later(record, error, None, at_most=_ADDRESS_RETRY if error.waits_for_address else None)
         except ProviderCallError as error:
-            self._failed(record, error)
+            self._outcomes.failed(record, error)
         except (ApiError, ApiConnectionError) as error:
             log.warning("the pod cannot be judged before this node has read its Node: %s", error)
-            self._try_later(record, error, None)
+            self._outcomes.try_later(record, error, None)
         except msgspec.DecodeError as error:
             # Of a server much newer than we are, say. One such pod must not end the node; a changed one is looked at again.
             log.error("the pod's spec cannot be read: %s", error)
-            self._event(record, "Warning", "UnreadablePodSpec", f"this node cannot read the pod's spec: {error}")
+            self._outcomes.event(
+                record, "Warning", "UnreadablePodSpec", f"this node cannot read the pod's spec: {error}"
+            )
         return False
 
     def _facts(self, record: PodRecord) -> Facts:
@@ -207,6 +209,7 @@ class PodWorker:
             had_run=not record.created and (had_run(pod.status) or had_run(newest)),
             rerun_is_safe=self._rerun_is_safe,
             changed=bool(record.in_provider) and not deleting and self._changed(record, pod),
+            configuration_due=self._configuration.is_due(record),
             name_taken=self._records.name_taken(record),
         )
 
@@ -239,13 +242,14 @@ class PodWorker:
         if not await self._admitted(record):
             return
         resolved = await self._resolve(record, pod, "create_pod")
+        await self._configuration.before_creation(record, pod)
         record.in_provider = None  # until the call has returned, nobody knows
         record.created = True
         record.status_is_ours = True
         await self._calls.create_pod(resolved)
         record.in_provider, record.applied, record.attempts = True, applied, 0
         record.created_at = self._config.clock.monotonic()
-        self._event(record, "Normal", "ProviderCreateSuccess", "Create pod in provider successfully")
+        self._outcomes.event(record, "Normal", "ProviderCreateSuccess", "Create pod in provider successfully")
 
     async def _admitted(self, record: PodRecord) -> bool:
         """Whether the node takes it; if not, that is told."""
@@ -259,7 +263,7 @@ class PodWorker:
         record.status = rejected_status(record.pod.status, rejection.reason, rejection.status_message, now)
         record.status_is_ours = True
         self._writer.submit(record)
-        self._event(record, "Warning", rejection.reason, rejection.message)
+        self._outcomes.event(record, "Warning", rejection.reason, rejection.message)
         return False
 
     async def _resolve(self, record: PodRecord, pod: Pod, call: str) -> Pod:
@@ -299,7 +303,17 @@ class PodWorker:
             return
         record.applied, record.found, record.attempts = applied, None, 0
         self._admission.recount(record)
-        self._event(record, "Normal", "ProviderUpdateSuccess", "Update pod in provider successfully")
+        self._configuration.metadata_changed(record)
+        self._outcomes.event(record, "Normal", "ProviderUpdateSuccess", "Update pod in provider successfully")
+
+    async def _configure(self, record: PodRecord) -> None:
+        assert record.pod is not None
+        try:
+            await self._configuration.update(record, record.pod.decode())
+        except NotFoundError:
+            record.in_provider = record.created = False
+            return
+        record.attempts = 0
 
     async def _delete(self, record: PodRecord) -> None:
         pod = record.pod.decode_or_bare() if record.pod is not None else record.last_decoded
@@ -316,7 +330,7 @@ class PodWorker:
         first = record.delete_grace is None
         record.delete_grace, record.attempts = grace or 0, 0
         if first:
-            self._event(record, "Normal", "ProviderDeleteSuccess", "Delete pod in provider successfully")
+            self._outcomes.event(record, "Normal", "ProviderDeleteSuccess", "Delete pod in provider successfully")
         if record.pod is None:
             if not await self._calls.knows(record.key):
                 record.in_provider = False
@@ -330,21 +344,6 @@ class PodWorker:
             record.in_provider = False
             record.status = terminated_status(record.pod.status, self._config.clock.now())
             self._writer.submit(record)
-
-    async def _drain_one(self, record: PodRecord) -> None:
-        if record.draining is None:  # bound since the node drains
-            return
-        pod = record.pod.decode_or_bare() if record.pod is not None else record.last_decoded
-        assert pod is not None
-        if pod.metadata.deletion_grace_period_seconds is None:
-            own = pod.spec.termination_grace_period_seconds
-            pod.metadata.deletion_grace_period_seconds = min(record.draining, 30 if own is None else own)
-        try:
-            await self._calls.delete_pod(pod)
-        except NotFoundError:
-            record.in_provider = False
-            return
-        record.delete_grace = pod.metadata.deletion_grace_period_seconds
 
     def _start_grace(self, record: PodRecord, grace: int) -> None:
         # As a kubelet, from when it begins to end the pod; deletionTimestamp is by another machine's clock.
@@ -361,44 +360,3 @@ class PodWorker:
         if not record.finished:
             record.finishing = True
             self._writer.submit(record)
-
-    # Failures
-
-    def _failed(self, record: PodRecord, failure: ProviderCallError) -> None:
-        error, call = failure.error, failure.call
-        log.warning("%s failed: %s", call, failure, exc_info=error if not isinstance(error, PermanentError) else None)
-        pod = record.pod
-        if pod is None or pod.metadata.deletion_timestamp is not None or call == "delete_pod":
-            self._event(record, "Warning", "ProviderDeleteFailed", str(failure))
-        elif record.in_provider:
-            self._event(record, "Warning", "ProviderUpdateFailed", str(failure))
-        else:
-            self._event(record, "Warning", "ProviderCreateFailed", str(failure))
-            if isinstance(error, PermanentError) and call == "create_pod":
-                record.in_provider = False
-                record.status = failed_status(pod.status, error.reason, str(error))
-                self._writer.submit(record)
-                return
-            if record.status is None or record.status_is_ours:
-                record.status, record.status_is_ours = pending_status(pod.status, "ProviderFailed", str(failure)), True
-                self._writer.submit(record)
-        self._try_later(record, failure, error.retry_after if isinstance(error, TransientError) else None)
-
-    def _try_later(self, record: PodRecord, why: Exception, at_least: float | None) -> None:
-        record.attempts += 1
-        self._retries.inc()
-        delay = max(retry_delay(record.attempts, self._config.retry_initial, self._config.retry_cap), at_least or 0.0)
-        log.debug("trying again in %.1f s: %s", delay, why)
-        if record.timer is not None:
-            record.timer.cancel()
-        record.timer = asyncio.get_running_loop().call_later(delay, self.submit, record)
-
-    def _event(self, record: PodRecord, event_type: str, reason: str, message: str) -> None:
-        pod = record.pod
-        if pod is not None:
-            involved = pod_reference(Pod(metadata=pod.metadata))
-        elif record.last_decoded is not None:
-            involved = pod_reference(record.last_decoded)
-        else:
-            return
-        self._recorder.event(involved, event_type, reason, message)

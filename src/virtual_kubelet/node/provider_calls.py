@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from virtual_kubelet.contracts.configuration import PodConfiguration
 from virtual_kubelet.contracts.pods import PodKey, PodLifecycleHandler
 from virtual_kubelet.errors import NotFoundError, TransientError
 from virtual_kubelet.objects.core_v1 import Pod, PodStatus
@@ -50,6 +51,10 @@ class ProviderCalls:
     async def update_pod(self, pod: Pod) -> None:
         """Raises ``NotFoundError`` if the provider does not know the pod."""
         await self._call("update_pod", pod)
+
+    async def update_configuration(self, pod: Pod, configuration: PodConfiguration) -> None:
+        """Of a ``ConfigurationWatcher``. Raises ``NotFoundError`` if the provider does not know the pod."""
+        await self._call("update_configuration", pod, configuration)
 
     async def delete_pod(self, pod: Pod) -> None:
         """Raises ``NotFoundError`` if the provider does not know the pod."""

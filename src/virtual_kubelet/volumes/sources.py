@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
 
 from virtual_kubelet.clock import Clock
 from virtual_kubelet.contracts.context import ObjectReader, ProviderContext, ReferenceWatcher, TokenReader
+from virtual_kubelet.environment.reading import read_object
 from virtual_kubelet.environment.resolution import ReadFailure
 from virtual_kubelet.environment.volume_contents import TokenSpec, VolumeObjects
 from virtual_kubelet.environment.volume_references import volume_references
-from virtual_kubelet.errors import ApiConnectionError, ApiError, ApiNotFoundError
+from virtual_kubelet.errors import ApiConnectionError, ApiError
 from virtual_kubelet.objects.core_v1 import ConfigMap, Pod, Secret, Volume
 
 __all__ = ["VolumeSources"]
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,26 +59,17 @@ class VolumeSources:
         tokens: dict[TokenSpec, str | ReadFailure] = {}
         renewals = []
         for spec in sorted(wanted.tokens):
-            found = await _read(self.tokens.get(pod, spec.audience, spec.expiration_seconds), absent=False)
-            if isinstance(found, ReadFailure) or found is None:
-                tokens[spec] = found or ReadFailure("it is not there")
+            try:
+                found = await self.tokens.get(pod, spec.audience, spec.expiration_seconds)
+            except (ApiError, ApiConnectionError) as error:
+                tokens[spec] = ReadFailure(str(error))
             else:
                 tokens[spec] = found.token
                 renewals.append(found.renew)
         objects = VolumeObjects(
-            config_maps={n: await _read(self.config_maps.get(namespace, n)) for n in sorted(wanted.config_maps)},
-            secrets={n: await _read(self.secrets.get(namespace, n)) for n in sorted(wanted.secrets)},
+            config_maps={n: await read_object(self.config_maps.get(namespace, n)) for n in sorted(wanted.config_maps)},
+            secrets={n: await read_object(self.secrets.get(namespace, n)) for n in sorted(wanted.secrets)},
             tokens=tokens,
             allocatable=self.allocatable(),
         )
         return objects, min(renewals, default=None)
-
-
-async def _read(call: Awaitable[T], *, absent: bool = True) -> T | ReadFailure | None:
-    """``absent``: whether "not found" says that the object is not there, and no more than that."""
-    try:
-        return await call
-    except ApiNotFoundError as error:
-        return None if absent else ReadFailure(str(error))
-    except (ApiError, ApiConnectionError) as error:
-        return ReadFailure(str(error))
