@@ -188,7 +188,7 @@ async def test_a_request_that_gets_no_answer_is_a_failure() -> None:
         'HTTP lifecycle hook (/hook) for Container "main" in Pod "p_n(u)" failed - '
         f'error: Get "http://127.0.0.1:{port}/hook": dial tcp 127.0.0.1:{port}: connect: connection refused'
     )
-    with pytest.raises(HookFailedError, match="failed to find networking container"):
+    with pytest.raises(HookFailedError, match="the pod has no address"):
         await hooks.post_start(target(post_start=get, ip=""), events)
 
 

@@ -126,9 +126,7 @@ class Hooks:
         return f"command '{' '.join(command)}' exited with {ended.exit_code}: {ended.stderr}", ended.output
 
     async def _get(self, action: HTTPGetAction, target: ContainerTarget, on_event: EventSink) -> None:
-        if not (action.host or target.pod_ip):
-            raise ProbeError("failed to find networking container: the pod has no address")
-        request = request_of(action, target.container, target.pod_ip, purpose="lifecycle")
+        request = request_of(action, target, purpose="lifecycle")
         try:
             await http_get(request, None)
         except HttpFailure as failure:

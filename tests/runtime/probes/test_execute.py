@@ -50,6 +50,23 @@ async def test_a_probe_that_says_not_what_to_do_cannot_be_made() -> None:
         await execute_probe(Probe(), target(), LeftBehind())
 
 
+async def test_a_pod_without_an_address_cannot_be_probed_and_nobody_else_is() -> None:
+    probes = (
+        Probe(http_get=HTTPGetAction(port=1)),
+        Probe(tcp_socket=TCPSocketAction(port=1)),
+        Probe(grpc=GRPCAction(port=1)),
+    )
+    for probe in probes:
+        with pytest.raises(ProbeError, match="the pod has no address"):
+            await execute_probe(probe, target(ip=""), LeftBehind())
+
+
+async def test_without_h2_a_grpc_probe_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute, "grpc_is_there", lambda: False)
+    with pytest.raises(ProbeError, match=r"install virtual-kubelet\[grpc\]"):
+        await execute_probe(Probe(grpc=GRPCAction(port=1)), target(), LeftBehind())
+
+
 def pod(container: Container, *, init: bool = False) -> Pod:
     spec = PodSpec(containers=[container])
     return Pod(metadata=ObjectMeta(), spec=PodSpec(init_containers=[container], containers=[]) if init else spec)

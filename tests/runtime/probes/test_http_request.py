@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from virtual_kubelet.objects.core_v1 import Container, ContainerPort, HTTPGetAction, HTTPHeader
+from virtual_kubelet.objects.core_v1 import Container, ContainerPort, HTTPGetAction, HTTPHeader, Pod, PodSpec
+from virtual_kubelet.objects.meta_v1 import ObjectMeta
 from virtual_kubelet.runtime.probes.http_request import HttpRequest, RedirectError, redirected, request_of
-from virtual_kubelet.runtime.probes.target import ProbeError, go_duration, go_quote, resolve_port
+from virtual_kubelet.runtime.probes.target import ContainerTarget, ProbeError, go_duration, go_quote, resolve_port
 
 CONTAINER = Container(name="main", ports=[ContainerPort(name="web", container_port=8080)])
 
@@ -16,7 +17,11 @@ def request(path: str = "/", *, headers: dict[str, str] | None = None, **fields:
         http_headers=[HTTPHeader(name=n, value=v) for n, v in (headers or {}).items()] or None,
         **fields,  # type: ignore[arg-type]
     )
-    return request_of(action, CONTAINER, "10.0.0.1")
+    return request_of(action, asked("10.0.0.1"))
+
+
+def asked(ip: str) -> ContainerTarget:
+    return ContainerTarget(Pod(metadata=ObjectMeta(), spec=PodSpec(containers=[CONTAINER])), CONTAINER, "c1", ip, None)
 
 
 def test_a_plain_request_goes_to_the_pod_and_says_that_it_is_a_probe() -> None:
@@ -32,7 +37,7 @@ def test_a_plain_request_goes_to_the_pod_and_says_that_it_is_a_probe() -> None:
 
 def test_host_scheme_and_named_port_are_taken_from_the_action() -> None:
     assert request(scheme="HTTPS", host="example.com", port="web").url == "https://example.com:8080/"
-    assert request_of(HTTPGetAction(port=1), CONTAINER, "fe80::1").url == "http://[fe80::1]:1/"
+    assert request_of(HTTPGetAction(port=1), asked("fe80::1")).url == "http://[fe80::1]:1/"
 
 
 @pytest.mark.parametrize(
@@ -55,6 +60,12 @@ def test_host_scheme_and_named_port_are_taken_from_the_action() -> None:
 )
 def test_a_path_becomes_what_go_would_send(path: str, target: str) -> None:
     assert request(path).target == target
+
+
+def test_a_pod_without_an_address_is_not_taken_for_this_machine() -> None:
+    with pytest.raises(ProbeError, match="the pod has no address"):
+        request_of(HTTPGetAction(port=1), asked(""))
+    assert request_of(HTTPGetAction(port=1, host="[::1]"), asked("")).url == "http://[::1]:1/"
 
 
 def test_headers_of_the_pod_replace_the_usual_ones_and_an_empty_one_takes_it_away() -> None:

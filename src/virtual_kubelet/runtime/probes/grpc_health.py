@@ -53,15 +53,15 @@ class GrpcError(Exception):
 
 
 async def probe_by_grpc(target: ContainerTarget, action: GRPCAction, timeout: int) -> ProbeAnswer:
-    """A grpc probe. Raises ``ProbeError`` if its port is not one."""
-    port = resolve_port(action.port, target.container)
-    address, within = host_port(target.pod_ip, port), go_duration(timeout)
+    """A grpc probe. Raises ``ProbeError`` if there is no such port or address."""
+    host, port = target.host(), resolve_port(action.port, target.container)
+    address, within = host_port(host, port), go_duration(timeout)
     connected = False
     try:
         async with asyncio.timeout(timeout):
             while True:
                 try:
-                    async with dial(target.pod_ip, port) as connection:
+                    async with dial(host, port) as connection:
                         connected = True
                         status = await _check(connection, address, action.service or "")
                     break

@@ -38,9 +38,9 @@ class HttpResponse(NamedTuple):
 
 
 async def probe_by_http(target: ContainerTarget, action: HTTPGetAction, timeout: float) -> ProbeAnswer:
-    """An httpGet probe. Raises ``ProbeError`` if there is no such port."""
+    """An httpGet probe. Raises ``ProbeError`` if there is no such port or address."""
     try:
-        response = await http_get(request_of(action, target.container, target.pod_ip), timeout)
+        response = await http_get(request_of(action, target), timeout)
     except HttpFailure as failure:
         return ProbeAnswer(Outcome.FAILURE, str(failure))
     if not 200 <= response.status < 400:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
 
-from virtual_kubelet.objects.core_v1 import Container, HTTPGetAction, HTTPHeader
+from virtual_kubelet.objects.core_v1 import HTTPGetAction, HTTPHeader
 from virtual_kubelet.runtime.probes.connection import host_port
-from virtual_kubelet.runtime.probes.target import ProbeError, go_quote, resolve_port
+from virtual_kubelet.runtime.probes.target import ContainerTarget, ProbeError, go_quote, resolve_port
 
 __all__ = ["REDIRECTS", "HttpRequest", "RedirectError", "redirected", "request_of"]
 
@@ -68,8 +68,8 @@ class HttpRequest:
         return replace(self, scheme="http", headers=kept)
 
 
-def request_of(action: HTTPGetAction, container: Container, pod_ip: str, *, purpose: str = "probe") -> HttpRequest:
-    """The request. Raises ``ProbeError`` if its port is not one.
+def request_of(action: HTTPGetAction, target: ContainerTarget, *, purpose: str = "probe") -> HttpRequest:
+    """The request. Raises ``ProbeError`` if there is no such port or address.
 
     Args:
         purpose: what the User-Agent says: ``probe`` or ``lifecycle``.
@@ -77,13 +77,12 @@ def request_of(action: HTTPGetAction, container: Container, pod_ip: str, *, purp
     scheme = (action.scheme or "HTTP").lower()
     if scheme not in ("http", "https"):
         raise ProbeError(f"unsupported protocol scheme {go_quote(scheme)}")
-    host = (action.host or pod_ip).removeprefix("[").removesuffix("]")
     headers = [(h.name, h.value) for h in action.http_headers or ()]
     hosts = [value for name, value in headers if name.lower() == "host"]
     return HttpRequest(
         scheme,
-        host,
-        resolve_port(action.port, container),
+        target.host(action.host),
+        resolve_port(action.port, target.container),
         _target(action.path or ""),
         _headers(action.http_headers or (), purpose),
         host_header=hosts[0] if hosts else None,

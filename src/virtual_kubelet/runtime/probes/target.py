@@ -66,6 +66,13 @@ class ContainerTarget:
     pod_ip: str
     exec: ExecCommand | None
 
+    def host(self, named: str | None = None) -> str:
+        """Where to connect: what a probe names, else the pod. Raises ``ProbeError`` if that has no address."""
+        host = (named or self.pod_ip).removeprefix("[").removesuffix("]")
+        if not host:
+            raise ProbeError("the pod has no address")
+        return host
+
 
 def resolve_port(port: int | str, container: Container) -> int:
     """The number of a container's port (pkg/probe/util.go). Raises ``ProbeError`` in the kubelet's words."""

@@ -12,9 +12,8 @@ __all__ = ["probe_tcp_socket"]
 
 
 async def probe_tcp_socket(target: ContainerTarget, action: TCPSocketAction, timeout: float) -> ProbeAnswer:
-    """A tcpSocket probe. Raises ``ProbeError`` if there is no such port."""
-    port = resolve_port(action.port, target.container)
-    host = action.host or target.pod_ip
+    """A tcpSocket probe. Raises ``ProbeError`` if there is no such port or address."""
+    host, port = target.host(action.host), resolve_port(action.port, target.container)
     try:
         async with asyncio.timeout(timeout), dial(host, port):
             return ProbeAnswer(Outcome.SUCCESS)
