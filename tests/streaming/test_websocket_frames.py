@@ -6,11 +6,12 @@ import struct
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.streaming.pieces import cut, cuts
 from virtual_kubelet.errors import WebSocketError
+from virtual_kubelet.streaming.websocket import frames
 from virtual_kubelet.streaming.websocket.frames import (
     ControlFrame,
     FrameParser,
@@ -27,12 +28,23 @@ def slow_mask(data: bytes, mask: bytes, offset: int = 0) -> bytes:
     return bytes(byte ^ mask[(offset + index) % 4] for index, byte in enumerate(data))
 
 
+@pytest.fixture(params=["in C", "in Python"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "in Python":
+        monkeypatch.setattr(frames, "_mask_in_place", None)
+    else:
+        assert frames._mask_in_place is not None, "aiohttp has it no more: look for another one"
+
+
+@pytest.mark.usefixtures("both_ways")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200), MASKS, st.integers(0, 10))
 def test_masking_is_xor_with_the_mask_repeated(data: bytes, mask: bytes, offset: int) -> None:
     assert apply_mask(data, mask, offset) == slow_mask(data, mask, offset)
     assert apply_mask(memoryview(data), mask, offset) == slow_mask(data, mask, offset)
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("size", [16_383, 16_384, 16_385, 40_001])
 def test_masking_of_long_data_has_no_seams(size: int) -> None:
     data = bytes(index % 251 for index in range(size))

@@ -27,7 +27,7 @@ class ByteQueue:
         self._more = asyncio.Event()
 
     def feed(self, data: Buffer) -> None:
-        """More bytes; dropped if nobody reads any more."""
+        """More bytes, which must not change afterwards; dropped if nobody reads any more."""
         if self._ended:
             self._taken(len(data))
             return
@@ -35,8 +35,9 @@ class ByteQueue:
         if isinstance(last, bytearray) and len(last) < _SMALL:
             last += data
         else:
-            # A copy: what was received may be much larger than this part of it.
-            self._pieces.append(bytearray(data) if len(data) < _SMALL else bytes(data))
+            # A copy of a view: what was received may be much larger than this part of it.
+            small = len(data) < _SMALL
+            self._pieces.append(bytearray(data) if small else bytes(data) if isinstance(data, memoryview) else data)
         self._more.set()
 
     def end(self) -> None:
@@ -62,11 +63,16 @@ class ByteQueue:
                 return b""
             self._more.clear()
             await self._more.wait()
-        piece = self._pieces[0]
-        data = piece[self._read : self._read + size]
-        self._read += len(data)
-        if self._read == len(piece):
-            self._pieces.popleft()
-            self._read = 0
-        self._taken(len(data))
-        return bytes(data)
+        found: list[bytes | bytearray] = []
+        left = size
+        while left and self._pieces:  # as much as is there: each piece alone would cost its reader as much again
+            piece = self._pieces[0]
+            data = piece[self._read : self._read + left] if self._read or len(piece) > left else piece
+            left -= len(data)
+            self._read += len(data)
+            if self._read == len(piece):
+                self._pieces.popleft()
+                self._read = 0
+            found.append(data)
+        self._taken(size - left)
+        return bytes(found[0]) if len(found) == 1 else b"".join(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import secrets
 from collections.abc import Awaitable, Callable
@@ -14,7 +13,7 @@ from typing import Any, Final
 from virtual_kubelet import AttachIO, InputStream, NotFoundError, OutputStream, TransientError
 from virtual_kubelet.objects.core_v1 import Container
 from virtual_kubelet.providers.process.commands import resize
-from virtual_kubelet.providers.process.descriptor import Descriptor
+from virtual_kubelet.providers.process.descriptor import Descriptor, widen
 from virtual_kubelet.providers.process.terminal import fetch_terminal
 
 __all__ = ["attach"]
@@ -81,8 +80,7 @@ def _own(ends: ExitStack, path: Path) -> Descriptor:
     os.mkfifo(path, 0o600)
     end = Descriptor(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
     ends.callback(end.close)
-    with suppress(PermissionError):
-        fcntl.fcntl(end.number, fcntl.F_SETPIPE_SZ, _BEHIND)
+    widen(end.number, _BEHIND)
     return end
 
 

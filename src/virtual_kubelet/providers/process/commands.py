@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from virtual_kubelet import AttachIO, InputStream, NotFoundError, OutputStream, TerminalSize, TransientError
-from virtual_kubelet.providers.process.descriptor import Descriptor
+from virtual_kubelet.providers.process.descriptor import PIECE, Descriptor, widen
 from virtual_kubelet.providers.process.process_tree import kill, new_command_mark, processes_of_command
 
 __all__ = ["resize", "run_command"]
@@ -95,6 +95,7 @@ class _Ends:
             self.theirs.append(os.open(os.devnull, os.O_RDONLY))
         else:
             reading, writing = os.pipe()
+            widen(writing)
             self.theirs.append(reading)
             self.stdin = self._own(writing)
         for output in (streams.stdout, streams.stderr):
@@ -102,6 +103,7 @@ class _Ends:
                 self.theirs.append(os.open(os.devnull, os.O_WRONLY))
             else:
                 reading, writing = os.pipe()
+                widen(reading)
                 self.theirs.append(writing)
                 self.outputs.append((self._own(reading), output))
 
@@ -190,7 +192,7 @@ async def _converse(process: subprocess.Popen[bytes], ended: int, ends: _Ends, s
 
 async def _feed(source: InputStream, target: Descriptor, *, close: bool) -> None:
     try:
-        while data := await source.read():
+        while data := await source.read(PIECE):
             await target.write(data)
     except (BrokenPipeError, ConnectionResetError):
         return  # it reads no more

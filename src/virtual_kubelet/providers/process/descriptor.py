@@ -9,8 +9,23 @@ import os
 import sys
 import termios
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
 
-__all__ = ["Descriptor"]
+__all__ = ["PIECE", "Descriptor", "widen"]
+
+#: Bytes that are read, or given to be read, at a time.
+PIECE: Final = 256 * 1024
+#: Of what a pipe holds, where the system allows as much: its ends wait, and wake each other, less often.
+_PIPE: Final = 1024 * 1024
+#: After so many reads or writes that did not have to wait, everybody else has a turn.
+_TURNS: Final = 8
+
+
+def widen(pipe: int, size: int = _PIPE) -> None:
+    """Have a pipe hold as much, or what this user may have."""
+    with suppress(PermissionError, OSError):
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, size)
 
 
 class Descriptor:
@@ -21,15 +36,17 @@ class Descriptor:
         self._open = True
         self._left: int | None = None  # bytes that may still be read
         self._waiting: set[asyncio.Future[None]] = set()
+        self._turns = 0
         os.set_blocking(number, False)
 
     @property
     def is_open(self) -> bool:
         return self._open
 
-    async def read(self, size: int = 65536) -> bytes:
+    async def read(self, size: int = PIECE) -> bytes:
         """At most ``size`` bytes as soon as there are any; none at the end."""
         loop = asyncio.get_running_loop()
+        await self._turn()
         while self._open and self._left != 0:
             try:
                 data = os.read(self.number, size if self._left is None else min(size, self._left))
@@ -50,6 +67,7 @@ class Descriptor:
     async def write(self, data: bytes) -> None:
         """All of it. Raises ``BrokenPipeError`` when nobody reads."""
         loop = asyncio.get_running_loop()
+        await self._turn()
         rest = memoryview(data)
         while rest:
             if not self._open:
@@ -84,12 +102,19 @@ class Descriptor:
         for waiting in self._waiting:
             _settle(waiting)
 
+    async def _turn(self) -> None:
+        self._turns += 1
+        if self._turns > _TURNS:
+            self._turns = 0
+            await asyncio.sleep(0)
+
     async def _ready(self, add: Callable[..., object], remove: Callable[[int], object]) -> None:
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(ready)
         add(self.number, _settle, ready)
         try:
             await ready
+            self._turns = 0
         finally:
             self._waiting.discard(ready)
             if self._open:

@@ -6,11 +6,13 @@ import asyncio
 import errno
 import ipaddress
 import os
+import socket
 import sys
 from collections.abc import Collection
 from typing import Final
 
 from virtual_kubelet import PortStream
+from virtual_kubelet.providers.process.descriptor import PIECE, Descriptor
 from virtual_kubelet.providers.process.process_tree import mark_of, members_of
 
 __all__ = ["forward", "listening_at"]
@@ -89,32 +91,42 @@ def _sockets_of(pid: int) -> set[bytes]:
 
 async def forward(port: int, mains: Collection[int], stream: PortStream) -> None:
     """As ``PortForwarder.port_forward``."""
-    reader, writer = await _connect(port, mains)
+    connection = await _connect(port, mains)
+    end = Descriptor(os.dup(connection.fileno()))
     broken: ConnectionError | None = None
     try:
         async with asyncio.TaskGroup() as tasks:
-            sending = tasks.create_task(_send(stream, writer))
+            sending = tasks.create_task(_send(stream, end, connection))
             try:
-                while data := await reader.read(65536):
+                while data := await end.read():
                     await stream.write(data)
             except ConnectionError as error:
                 broken = error
             sending.cancel()
     finally:
-        writer.transport.abort()
+        end.close()
+        connection.close()
     if broken is not None:
         raise broken
 
 
-async def _connect(port: int, mains: Collection[int]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connect(port: int, mains: Collection[int]) -> socket.socket:
     for address in await asyncio.to_thread(listening_at, port, mains):
+        connection = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
         try:
+            connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             async with asyncio.timeout(_CONNECT):
-                return await asyncio.open_connection(address, port)
+                await asyncio.get_running_loop().sock_connect(connection, (address, port))
+            return connection
         except TimeoutError:
+            connection.close()
             raise TimeoutError(errno.ETIMEDOUT, f"dial tcp {address}:{port}: i/o timeout") from None
         except OSError:
-            continue
+            connection.close()
+        except BaseException:
+            connection.close()
+            raise
     # As a kubelet's container runtime says it.
     raise ConnectionRefusedError(
         errno.ECONNREFUSED,
@@ -123,11 +135,10 @@ async def _connect(port: int, mains: Collection[int]) -> tuple[asyncio.StreamRea
     )
 
 
-async def _send(stream: PortStream, writer: asyncio.StreamWriter) -> None:
+async def _send(stream: PortStream, end: Descriptor, connection: socket.socket) -> None:
     try:
-        while data := await stream.read():
-            writer.write(data)
-            await writer.drain()
-        writer.write_eof()
-    except ConnectionError:  # it reads no more, but may still answer
+        while data := await stream.read(PIECE):
+            await end.write(data)
+        connection.shutdown(socket.SHUT_WR)
+    except OSError:  # it reads no more, but may still answer
         return

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, TypeAlias
@@ -24,6 +25,12 @@ class Opcode(IntEnum):
     PING = 0x9
     PONG = 0xA
 
+
+_mask_in_place: Callable[[bytes, bytearray], None] | None
+try:  # what aiohttp's own WebSockets use, written in C: 15 times as fast
+    _mask_in_place = importlib.import_module("aiohttp._websocket.mask")._websocket_mask_cython
+except (ImportError, AttributeError):  # it is not public, and not everywhere
+    _mask_in_place = None
 
 _FIN: Final = 0x80
 _RESERVED: Final = 0x70
@@ -79,12 +86,15 @@ def frame_header(opcode: Opcode, length: int, *, fin: bool = True, mask: bytes |
     return head if mask is None else head + mask
 
 
-def apply_mask(data: Buffer, mask: bytes, offset: int = 0) -> bytes:
+def apply_mask(data: Buffer, mask: bytes, offset: int = 0) -> bytes | bytearray:
     """XOR ``data`` with the mask repeated; ``offset`` is where in its frame's payload it begins."""
     shift = offset % 4
-    factor = int.from_bytes(mask[shift:] + mask[:shift], "little")
-    if not factor:
-        return bytes(data)
+    mask = mask[shift:] + mask[:shift]
+    if _mask_in_place is not None:
+        masked = bytearray(data)
+        _mask_in_place(mask, masked)
+        return masked
+    factor = int.from_bytes(mask, "little")
     length = len(data)
     if length < _STRIDE:
         return _xor(data, factor * (_ONES >> 8 * (_STRIDE - (length + 3 & ~3))))
@@ -153,7 +163,9 @@ class FrameParser:
                 if self._end_of_frame():
                     payload = bytes(self._payload)
                     self._payload.clear()
-                    yield ControlFrame(opcode, payload if self._mask is None else apply_mask(payload, self._mask))
+                    yield ControlFrame(
+                        opcode, payload if self._mask is None else bytes(apply_mask(payload, self._mask))
+                    )
 
     def _end_of_frame(self) -> bool:
         whole = self._done == self._length
