@@ -2,7 +2,7 @@
 
     python bench/streams_through.py                        the dev cluster
     python bench/streams_through.py --server debian        a real control plane (tools/kubernetes/up)
-    bench/stream_node/build FILE                           the yardstick: Kubernetes' own Go code of the same age (Debian's source)
+    bench/stream_node/build FILE                           the yardstick: Kubernetes' own Go code (Debian's source)
     python bench/streams_through.py --yardstick FILE …     … in the same breath
     python bench/streams_through.py --sessions 1000        exec sessions, half of them cut: what is left afterwards
 
@@ -18,7 +18,6 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 from bench.connection import connect  # noqa: E402
 from bench.pods import NAMESPACE, cpu_seconds, exists, memory_mb, process  # noqa: E402
+
 from tests.contract.identities import sign  # noqa: E402
 
 #: Says its port; sends as many bytes as a line of a client's asks for.
@@ -45,7 +45,10 @@ with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Send) as server:
     print(server.server_address[1], flush=True)
     server.serve_forever()
 """
-LINES = "i=0; while [ $i -lt {} ]; do seq -f 'line of a log, as long as they are usually, and its number %010.0f' 1 10000; i=$((i+1)); done"
+LINES = (
+    "i=0; while [ $i -lt {} ]; do i=$((i+1)); "
+    "seq -f 'line of a log, as long as they are usually, and its number %010.0f' 1 10000; done"
+)
 
 
 class Chain:
@@ -158,6 +161,14 @@ async def sessions(chain: Chain, count: int) -> dict[str, Any]:
     return {"sessions": count, "sessions_per_s": round(count / took, 1), "before": before, "after": await settled()}
 
 
+async def output_of(command: list[str]) -> bytes:
+    child = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    out, _ = await child.communicate()
+    if child.returncode:
+        raise SystemExit(f"{command[0]} ended with {child.returncode}")
+    return out
+
+
 async def put_pods(kubeconfig: Path, node: str, pods: dict[str, list[str]], *, status: bool) -> None:
     """Pods that are bound to the node, each with one command; running by decree if nobody else says so."""
     session, url = connect(kubeconfig, 4)
@@ -241,7 +252,7 @@ async def measure(arguments: argparse.Namespace, subject: str, kubeconfig: Path,
             child, _ = stack.enter_context(process(command, "is Ready", stderr=log))
             await put_pods(kubeconfig, node, pods, status=False)
         else:
-            (folder / "log").write_bytes(subprocess.run(["sh", "-c", lines], stdout=subprocess.PIPE, check=True).stdout)
+            (folder / "log").write_bytes(await output_of(["sh", "-c", lines]))
             environment = {**os.environ, "LOG_FILE": str(folder / "log")}
             child, port = stack.enter_context(process([str(arguments.yardstick), *files], "", env=environment))
             await declare(kubeconfig, node, int(port))
@@ -254,8 +265,7 @@ async def measure(arguments: argparse.Namespace, subject: str, kubeconfig: Path,
         if arguments.sessions:
             return result | await sessions(chain, arguments.sessions)
         if subject == "virtual-kubelet":
-            told = subprocess.run([*chain.line, "logs", "p"], stdout=subprocess.PIPE, check=True).stdout
-            target = int(told)
+            target = int(await output_of([*chain.line, "logs", "p"]))
         else:
             _, said = stack.enter_context(process(source, ""))
             target = int(said)

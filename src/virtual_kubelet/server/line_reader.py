@@ -72,12 +72,14 @@ class LineReader:
     async def _read(self) -> None:
         try:
             try:
+                filled = self._filled
                 async for line in self._lines:
                     if not isinstance(line, LogLine) or not isinstance(line.data, bytes):
                         raise TypeError(f"the provider gave a {type(line).__name__} for a LogLine of bytes")
                     self._buffer.append(line)
                     self._size += held_bytes(line)
-                    self._filled.set()
+                    if not filled.is_set():
+                        filled.set()
                     if self._size > self._ahead_bytes:
                         self._taken.clear()
                         await self._taken.wait()

@@ -27,7 +27,7 @@ from virtual_kubelet.providers.process.admission import check_pod
 from virtual_kubelet.providers.process.attachment import attach
 from virtual_kubelet.providers.process.commands import run_command
 from virtual_kubelet.providers.process.identity import identity_of
-from virtual_kubelet.providers.process.log_files import LogReader
+from virtual_kubelet.providers.process.log_files import LogReader, parse_lines
 from virtual_kubelet.providers.process.ports import forward
 from virtual_kubelet.providers.process.supervisor_client import SupervisorClient
 
@@ -36,8 +36,6 @@ __all__ = ["ProcessRuntime"]
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Seconds until a supervisor that could not be had is tried again.
 _RETRY: Final = 1.0
-#: Lines handed over between two looks at the loop.
-_BATCH: Final = 500
 
 
 class ProcessRuntime:
@@ -147,9 +145,9 @@ class ProcessRuntime:
         reader = await asyncio.to_thread(LogReader, directory, options.tail_lines)
         while True:
             running = container_id in self._running
-            lines = reader.lines()
-            while batch := await asyncio.to_thread(_take, lines):
-                for line in batch:
+            blocks = reader.blocks()
+            while (block := await asyncio.to_thread(next, blocks, None)) is not None:
+                for line in parse_lines(block):
                     yield line
             if not options.follow or not running:
                 return
@@ -228,15 +226,6 @@ class ProcessRuntime:
                     )
                 elif instance.exit is not None:
                     self._exited(container_id, instance.exit)
-
-
-def _take(lines: Any) -> list[LogLine]:
-    batch = []
-    for line in lines:
-        batch.append(line)
-        if len(batch) >= _BATCH:
-            break
-    return batch
 
 
 def _environment(pod: Pod, container: Container, *, terminal: bool) -> dict[str, str]:
