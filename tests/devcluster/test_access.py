@@ -155,3 +155,37 @@ async def test_only_an_administrator_impersonates(cluster: DevCluster, api: Api)
         )
         assert answer.status == 403
         assert 'cannot impersonate resource "users"' in answer.message
+
+
+LOCAL_REVIEWS = "/apis/authorization.k8s.io/v1/namespaces/default/localsubjectaccessreviews"
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "status", "problem"),
+    [
+        ((None, "default"), 201, ""),
+        (("default", "default"), 201, ""),
+        (
+            ("other", "default"),
+            400,
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ),
+        (
+            (None, "other"),
+            422,
+            'spec.resourceAttributes.namespace: Invalid value: "other": must match metadata.namespace',
+        ),
+        ((None, None), 422, 'spec.resourceAttributes.namespace: Invalid value: "": must match metadata.namespace'),
+    ],
+)
+async def test_a_local_review_is_about_its_own_namespace(
+    api: Api, namespaces: tuple[str | None, str | None], status: int, problem: str
+) -> None:
+    of_review, of_resource = namespaces
+    attributes = {"verb": "get", "resource": "pods", **({"namespace": of_resource} if of_resource else {})}
+    metadata = {"namespace": of_review} if of_review else {}
+    answer = await api.post(
+        LOCAL_REVIEWS, {"metadata": metadata, "spec": {"user": "x", "resourceAttributes": attributes}}
+    )
+    assert answer.status == status
+    assert problem == "" or answer.message.endswith(problem)

@@ -92,6 +92,12 @@ def add_parser(commands: Any) -> None:
         help="keep the cluster's state, keys and port there for the next start; the pods' processes then go on after "
         "Ctrl-C, and are found again (default: everything is gone at the end)",
     )
+    group.add_argument(
+        "--service-account-tokens",
+        action="store_true",
+        help="give new pods the service account default and mount its token, as a real cluster does (default: pods "
+        "have the service account that they name, or none)",
+    )
     name = group.add_argument("--nodename", metavar="NAME", help="(default virtual-kubelet; env DEFAULT_NODE_NAME)")
     from_environment(parser, name, "DEFAULT_NODE_NAME", str, "virtual-kubelet")
     add_provider_options(parser, default="process")
@@ -139,7 +145,12 @@ async def _run(arguments: argparse.Namespace, manifests: Sequence[Manifest]) -> 
             folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="virtual-kubelet-"))
             stack.push_async_callback(asyncio.to_thread, shutil.rmtree, folder, ignore_errors=True)
         cluster = await stack.enter_async_context(
-            DevCluster(host=arguments.listen.host or "", port=port or 0, data_dir=data_dir)
+            DevCluster(
+                host=arguments.listen.host or "",
+                port=port or 0,
+                data_dir=data_dir,
+                service_account_admission=arguments.service_account_tokens,
+            )
         )
         if not _is_loopback(arguments.listen.host):
             screen.say("The dev cluster listens beyond this machine. It is meant for development: do not expose it.")

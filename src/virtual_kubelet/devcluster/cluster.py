@@ -83,6 +83,7 @@ class DevCluster:
         data_dir: Path | None = None,
         data_quota_bytes: int = QUOTA_BYTES,
         scheduler: bool = True,
+        service_account_admission: bool = False,
         history: int = 10_000,
         bookmark_interval: float = 60.0,
         watch_buffer_bytes: int = 16 * 1024 * 1024,
@@ -101,6 +102,8 @@ class DevCluster:
             data_dir: a folder that keeps the state, the port and the keys for the next start; None: nothing is kept.
             data_quota_bytes: what its database may grow to; then writes are answered 500.
             scheduler: whether pods without a node are bound to one.
+            service_account_admission: whether new pods get the service account ``default`` and its token, as with the
+                admission plugin of a real cluster; the recordings were made without.
             history: changes that each kind remembers; a watch from before them answers 410.
             bookmark_interval: seconds between bookmarks of watches that want them.
             watch_buffer_bytes: held for a watcher that reads too slowly; then its watch ends.
@@ -115,6 +118,7 @@ class DevCluster:
         self._port = port
         self._names = tuple(names)
         self._with_scheduler = scheduler
+        self._service_account_admission = service_account_admission
         self._clock = clock or SystemClock()
         self._limits = limits
         self._bookmark_interval = bookmark_interval
@@ -251,7 +255,12 @@ class DevCluster:
 
     async def _run(self, started: asyncio.Future[None]) -> None:
         assert self._server is not None
-        state = await asyncio.to_thread(ClusterState, clock=self._clock, history=self._history)  # it reads a file
+        state = await asyncio.to_thread(  # it reads a file
+            ClusterState,
+            clock=self._clock,
+            history=self._history,
+            service_account_admission=self._service_account_admission,
+        )
         pods = PodIndex(state.pods.objects)
         authorizer = Authorizer(pods)
         controllers: list[Controller[Any] | Expiry] = [

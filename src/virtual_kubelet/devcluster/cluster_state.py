@@ -18,6 +18,7 @@ from virtual_kubelet.devcluster.registry.pods import Pods
 from virtual_kubelet.devcluster.registry.resource import Resource
 from virtual_kubelet.devcluster.registry.reviews import REVIEWS
 from virtual_kubelet.devcluster.registry.secrets import Secrets
+from virtual_kubelet.devcluster.registry.service_account_admission import ServiceAccountAdmission
 from virtual_kubelet.devcluster.registry.service_accounts import ServiceAccounts
 from virtual_kubelet.devcluster.registry.services import ClusterIPs, Services
 from virtual_kubelet.devcluster.schema import Schemas, load_openapi
@@ -31,8 +32,19 @@ SERVICE_NETWORK: Final = "10.96.0.0/16"
 class ClusterState:
     """Registries by resource, one for each kind that is stored; ``resources`` also has what is only answered."""
 
-    def __init__(self, *, clock: Clock, history: int, service_network: str = SERVICE_NETWORK) -> None:
-        """``history``: changes that each collection remembers for watches."""
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        history: int,
+        service_network: str = SERVICE_NETWORK,
+        service_account_admission: bool = False,
+    ) -> None:
+        """
+        Args:
+            history: changes that each collection remembers for watches.
+            service_account_admission: whether new pods get a service account and its token.
+        """
         self.clock = clock
         self.store = Store(history=history)
         self.openapi: Mapping[str, Any] = load_openapi()
@@ -43,7 +55,9 @@ class ClusterState:
         self.events = self._serve(Events())
         self.namespaces = self._serve(Namespaces())
         self.nodes = self._serve(Nodes())
-        self.pods = self._serve(Pods())
+        self.pods = self._serve(
+            Pods(ServiceAccountAdmission(self._service_account) if service_account_admission else None)
+        )
         self.secrets = self._serve(Secrets())
         self.service_accounts = self._serve(ServiceAccounts())
         self.services = self._serve(Services(self.addresses))
@@ -53,6 +67,10 @@ class ClusterState:
             **{key: registry.resource for key, registry in self._registries.items()},
             **{answered.key: answered for answered in (*REVIEWS, *METRICS)},
         }
+
+    def _service_account(self, namespace: str, name: str) -> dict[str, Any] | None:
+        stored = self.service_accounts.objects.get(namespace, name)
+        return None if stored is None else stored.decode()
 
     def _serve(self, resource: Resource) -> GenericRegistry:
         registry = GenericRegistry(resource, self.store.collection(resource.fields), self.clock)

@@ -18,6 +18,7 @@ __all__ = [
     "validate_meta",
     "validate_meta_content",
     "validate_meta_update",
+    "without_repeated_owners",
 ]
 
 _SUFFIX: Final = "bcdfghjklmnpqrstvwxz2456789"
@@ -61,6 +62,23 @@ def inherit(new: dict[str, Any], old: dict[str, Any]) -> None:
         new["generation"] = old["generation"]
     else:
         new.pop("generation", None)
+
+
+def without_repeated_owners(metadata: dict[str, Any]) -> list[str]:
+    """Owner references that are there twice are kept once. Returns the UIDs of those, in order."""
+    owners = metadata.get("ownerReferences") or []
+    if len(owners) < 2:
+        return []
+    kept: list[dict[str, Any]] = []
+    repeated: set[str] = set()
+    for owner in owners:
+        if owner in kept:
+            repeated.add(owner.get("uid", ""))
+        else:
+            kept.append(owner)
+    if repeated:
+        metadata["ownerReferences"] = kept
+    return sorted(repeated)
 
 
 def is_deleting(obj: dict[str, Any]) -> bool:

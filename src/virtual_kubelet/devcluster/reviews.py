@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from virtual_kubelet.devcluster.authorization import Authorizer
 from virtual_kubelet.devcluster.call import Call
@@ -17,6 +17,10 @@ from virtual_kubelet.objects.times import format_time
 from virtual_kubelet.server.connection import Response
 
 __all__ = ["Reviews"]
+
+
+#: The API server names no kind when it refuses reviews of this group.
+_GROUP: Final = "authorization.k8s.io"
 
 
 class Reviews:
@@ -64,22 +68,40 @@ class Reviews:
     def _access(self, call: Call, kind: str, content: dict[str, Any]) -> dict[str, Any]:
         spec = content["spec"]
         resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+        if kind == "LocalSubjectAccessReview":
+            _check_local(call.info.namespace, content, resource, path)
         if (resource is None) == (path is None):
             detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
             error = field_invalid("spec.resourceAttributes", resource, detail)
-            raise invalid(kind, "", [error], "authorization.k8s.io")
+            raise invalid("", "", [error], _GROUP)
         if kind == "SelfSubjectAccessReview":
             user = call.user
         else:
             if not spec.get("user") and not spec.get("groups"):
                 error = field_invalid("spec.user", "", "at least one of user or group must be specified")
-                raise invalid(kind, "", [error], "authorization.k8s.io")
+                raise invalid("", "", [error], _GROUP)
             user = User(spec.get("user", ""), tuple(spec.get("groups") or ()), spec.get("uid", ""))
         decision = self._authorizer.authorize(user, _attributes(resource, path))
         status: dict[str, Any] = {"allowed": decision.allowed}
         if decision.reason:
             status["reason"] = decision.reason
         return status
+
+
+def _check_local(
+    namespace: str, content: dict[str, Any], resource: dict[str, Any] | None, path: dict[str, Any] | None
+) -> None:
+    """It is about one namespace. Raises 400, 422."""
+    if content["metadata"].setdefault("namespace", namespace) != namespace:
+        raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+    errors = []
+    if resource is not None and resource.get("namespace", "") != namespace:
+        where = "spec.resourceAttributes.namespace"
+        errors.append(field_invalid(where, resource.get("namespace", ""), "must match metadata.namespace"))
+    if path is not None:
+        errors.append(field_invalid("spec.nonResourceAttributes", path, "disallowed on this kind of request"))
+    if errors:
+        raise invalid("", "", errors, _GROUP)
 
 
 def _attributes(resource: dict[str, Any] | None, path: dict[str, Any] | None) -> Attributes:

@@ -22,6 +22,7 @@ __all__ = [
     "method_not_allowed",
     "not_acceptable",
     "not_found",
+    "quoted",
     "required",
     "resource_not_found",
     "success",
@@ -73,6 +74,11 @@ def unsupported_value(field: str, value: Any, supported: Sequence[str]) -> Field
 
 def too_long(field: str, limit: int, unit: str = "bytes") -> FieldError:
     return FieldError(field, "FieldValueTooLong", f"Too long: may not be more than {limit} {unit}")
+
+
+def quoted(text: str) -> str:
+    """As Go's ``%q`` shows text that is plain."""
+    return msgspec.json.encode(text).decode()
 
 
 def _shown(value: Any) -> str:

@@ -14,6 +14,7 @@ from virtual_kubelet.devcluster.decoding import (
 from virtual_kubelet.devcluster.generic_registry import GenericRegistry, Preparation
 from virtual_kubelet.devcluster.go_json import repeated_fields
 from virtual_kubelet.devcluster.node_restriction import NodeRestriction
+from virtual_kubelet.devcluster.object_meta import without_repeated_owners
 from virtual_kubelet.devcluster.patching import apply_patch
 from virtual_kubelet.devcluster.reading import Reader
 from virtual_kubelet.devcluster.registry.namespaces import IMMORTAL_NAMESPACES
@@ -66,11 +67,13 @@ class Writer:
     ) -> Response:
         """A regular object, not defaulted yet."""
         self._place(call, obj)
+        _warn_of_repeated_owners(call, obj)
         registry.resource.default(obj)
         registry.resource.created_by(obj, call.user.to_object())
         self._restriction.check(call.user, call.info, obj)
         self._check_namespace(call, obj)
         created = registry.create(obj, dry_run=options.dry_run)
+        call.warnings += registry.resource.create_warnings(obj)
         return self._show(call, registry, created, 201)
 
     @staticmethod
@@ -136,6 +139,7 @@ class Writer:
             if not resource.create_on_update or call.info.subresource:
                 raise registry.missing(call.info.name)
             return self.create_object(call, registry, new, options)
+        _warn_of_repeated_owners(call, new)
         resource.default(new)
         if not new["metadata"].get("resourceVersion") and not resource.unconditional_update:
             raise registry.unconditional(call.info.name)
@@ -161,6 +165,7 @@ class Writer:
             where = f"does not match the namespace on the request ({call.info.namespace})"
             raise bad_request(f"the namespace of the object ({given}) {where}")
         self._place(call, new)
+        _warn_of_repeated_owners(call, new, " after mutating admission happens")
         resource.default(new)
         return self._store(call, registry, stored, new, prepare, options)
 
@@ -251,3 +256,13 @@ class Writer:
             return bad_request(f'{kind} in version "{version}" cannot be handled as a {kind}: {problem}')
 
         report_unknown(unknown, options.validation, call.warnings, refuse)
+
+
+def _warn_of_repeated_owners(call: Call, obj: dict[str, Any], when: str = "") -> None:
+    repeated = without_repeated_owners(obj["metadata"])
+    if repeated:
+        call.warnings.append(
+            f".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and "
+            f"may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: "
+            f"{', '.join(repeated)}"
+        )

@@ -15,7 +15,9 @@ from virtual_kubelet.devcluster.registry.pod_defaults import (
 from virtual_kubelet.devcluster.registry.pod_printing import pod_cells
 from virtual_kubelet.devcluster.registry.pod_update_validation import validate_pod_status, validate_pod_update
 from virtual_kubelet.devcluster.registry.pod_validation import validate_pod
+from virtual_kubelet.devcluster.registry.pod_warnings import pod_warnings
 from virtual_kubelet.devcluster.registry.resource import NAME_COLUMN, Resource, Subresource, age, column
+from virtual_kubelet.devcluster.registry.service_account_admission import ServiceAccountAdmission
 from virtual_kubelet.devcluster.statuses import FieldError, field_forbidden
 
 __all__ = ["Pods"]
@@ -65,6 +67,10 @@ class Pods(Resource):
     )
     returns_deleted = True
 
+    def __init__(self, service_accounts: ServiceAccountAdmission | None = None) -> None:
+        """``service_accounts``: None lets pods be without a service account."""
+        self._service_accounts = service_accounts
+
     def fields(self, obj: dict[str, Any]) -> Mapping[str, str]:
         spec, status = obj["spec"], obj["status"]
         return {
@@ -83,6 +89,8 @@ class Pods(Resource):
         default_pod(obj)
 
     def prepare_create(self, obj: dict[str, Any]) -> None:
+        if self._service_accounts is not None:
+            self._service_accounts.admit(obj)
         admit_pod(obj)
         spec = obj["spec"]
         obj["metadata"]["generation"] = 1
@@ -109,6 +117,9 @@ class Pods(Resource):
             detail = "cannot be set until all schedulingGates have been cleared"
             errors.append(field_forbidden("spec.nodeName", detail))
         return errors
+
+    def create_warnings(self, obj: dict[str, Any]) -> list[str]:
+        return pod_warnings(obj)
 
     def prepare_update(self, new: dict[str, Any], old: dict[str, Any]) -> None:
         new["status"] = old["status"]

@@ -109,6 +109,10 @@ class Resource:
         """Beyond metadata."""
         return []
 
+    def create_warnings(self, obj: dict[str, Any]) -> list[str]:
+        """What to say of a new object that is taken."""
+        return []
+
     def prepare_update(self, new: dict[str, Any], old: dict[str, Any]) -> None:
         """What an update of the whole object may not touch."""
         if "status" in old:
