@@ -92,8 +92,7 @@ class PodController:
                 # Before any worker begins: who is with the provider already decides between adopting and creating.
                 await self._sweeper.take_stock()
                 tasks.create_task(self._sweeper.run(), name="orphans")
-                for number in range(self.config.workers):
-                    tasks.create_task(self._worker.run(), name=f"pod worker {number}")
+                tasks.create_task(self._worker.run(), name="pod workers")
                 for number in range(self.config.status_writers):
                     tasks.create_task(self._writer.run(), name=f"status writer {number}")
                 if not isinstance(provider, PodNotifier):

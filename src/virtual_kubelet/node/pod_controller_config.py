@@ -30,6 +30,10 @@ class PodControllerConfig:
         pod_event_filter: false for pods to leave alone.
         skip_downward_api_resolution: give the provider ``env`` and ``envFrom`` as they are.
         workers: pods that may be with the provider at once.
+        slow_after, most_slow: a pod whose provider calls take more than ``slow_after`` seconds gives its worker to others,
+            unless ``most_slow`` have done so: a provider that hangs for some pods does not hold up the rest.
+        kill_margin: seconds beyond its grace period that a pod has to be killed and to say how it ended, before its API
+            object goes.
         status_writers: status patches and final deletions under way at once.
         provider_call_timeout: seconds one call to the provider may take; then it is cancelled, and tried again.
         poll_interval: seconds between status rounds, for a provider that does not notify.
@@ -52,6 +56,9 @@ class PodControllerConfig:
     pod_event_filter: Callable[[Pod], bool] | None = None
     skip_downward_api_resolution: bool = False
     workers: int = 10
+    slow_after: float = 10.0
+    most_slow: int = 90
+    kill_margin: float = 2.0
     status_writers: int = 24
     provider_call_timeout: float = 900.0
     poll_interval: float = 5.0
@@ -70,6 +77,16 @@ class PodControllerConfig:
         for name in ("workers", "status_writers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
-        for name in ("provider_call_timeout", "poll_interval", "orphan_interval", "retry_initial", "retry_cap"):
+        for name in ("most_slow", "kill_margin"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative")
+        for name in (
+            "slow_after",
+            "provider_call_timeout",
+            "poll_interval",
+            "orphan_interval",
+            "retry_initial",
+            "retry_cap",
+        ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive")
