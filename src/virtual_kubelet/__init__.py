@@ -80,8 +80,15 @@ if TYPE_CHECKING:
     from virtual_kubelet.node.pod_controller import PodController as PodController
     from virtual_kubelet.node.pod_controller_config import PodControllerConfig as PodControllerConfig
     from virtual_kubelet.node.readiness import NodeReadiness as NodeReadiness
+    from virtual_kubelet.providers.process.machine_usage import machine_usage as machine_usage
     from virtual_kubelet.runtime.checkpoint import PodCheckpoints as PodCheckpoints
+    from virtual_kubelet.runtime.dns import NodeDns as NodeDns
+    from virtual_kubelet.runtime.dns import pod_dns as pod_dns
     from virtual_kubelet.runtime.pod_engine import PodEngine as PodEngine
+    from virtual_kubelet.runtime.pod_hostname import pod_hostname as pod_hostname
+    from virtual_kubelet.runtime.resources import container_cgroup as container_cgroup
+    from virtual_kubelet.runtime.security import effective_security_context as effective_security_context
+    from virtual_kubelet.runtime.security import supplemental_groups as supplemental_groups
 
 #: Public name -> the module it lives in.
 _PUBLIC = {
@@ -118,6 +125,7 @@ _PUBLIC = {
     "NaiveNodeProvider": "contracts.nodes",
     "NodeConfigurer": "contracts.nodes",
     "NodeController": "node.node_controller",
+    "NodeDns": "runtime.dns",
     "NodeProvider": "contracts.nodes",
     "NodeReadiness": "node.readiness",
     "NotFoundError": "errors",
@@ -152,8 +160,14 @@ _PUBLIC = {
     "VirtualKubeletError": "errors",
     "VolumeContents": "contracts.configuration",
     "VolumeFile": "contracts.configuration",
+    "container_cgroup": "runtime.resources",
     "default_node": "node.node_template",
+    "effective_security_context": "runtime.security",
     "find_config": "kube.kubeconfig",
+    "machine_usage": "providers.process.machine_usage",
+    "pod_dns": "runtime.dns",
+    "pod_hostname": "runtime.pod_hostname",
+    "supplemental_groups": "runtime.security",
     "system_information": "node.node_template",
 }
 

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import pytest
 
-from tests.conftest import SHARED
 from tests.contract.api_servers import ApiServer
 from tests.contract.commands import Finished, command
 from tests.contract.recorded_pods import Logs
+from tests.locations import SHARED
 
 pytestmark = [pytest.mark.recording, pytest.mark.timeout(240)]
 

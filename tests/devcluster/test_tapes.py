@@ -13,9 +13,9 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
-from tests.conftest import SHARED
 from tests.devcluster.clients import ssl_context
 from tests.devcluster.tape_replay import TAPES, Key, Row, replay_all, rows
+from tests.locations import SHARED
 from virtual_kubelet.devcluster import DevCluster
 
 FOLDER: Final = SHARED / "kubernetes-1.36" / "tapes"

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.conftest import SHARED
+from tests.locations import SHARED
 from tests.server.raw_http_client import RawClient
 from tests.server.recorded_node import FixedClock, LoggingProvider, Pods
 from tests.server.review_server import ReviewServer

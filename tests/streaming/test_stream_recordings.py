@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from tests.conftest import SHARED
+from tests.locations import SHARED
 from tests.streaming.recorded_streams import (
     API_SERVER,
     NODE,

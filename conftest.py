@@ -12,9 +12,9 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-#: Recordings of a real API server and a real kubelet; beside the repository, in CI too.
-SHARED = REPOSITORY.parent / "shared"
+from tests.locations import REPOSITORY, SHARED
+
+pytest_plugins = ["tests.container_engines"]
 
 #: Functions that read files by design, before anything else runs: (end of the module's path, function).
 MAY_BLOCK = [
@@ -42,16 +42,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run the contract tests against the control plane that `tools/kubernetes/up DIR` started, "
         "instead of the embedded dev cluster",
     )
-    parser.addoption("--no-skips", action="store_true", help="a recording or contract test that skips fails")
+    parser.addoption("--no-skips", action="store_true", help="a recording, contract or engine test that skips fails")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """With ``--no-skips`` a recording or contract test that skips has failed: CI has all they need."""
+    """With ``--no-skips`` a recording, contract or engine test that skips has failed: CI has all they need."""
     report = yield
-    bites = item.get_closest_marker("recording") or item.get_closest_marker("contract")
+    bites = any(item.get_closest_marker(name) for name in ("recording", "contract", "engine"))
     if report.skipped and bites and item.config.getoption("--no-skips") and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped, where nothing may: {report.longrepr}"

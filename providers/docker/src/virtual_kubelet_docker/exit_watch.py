@@ -1,0 +1,155 @@
+"""Notices that containers end: by the engine's events, and by looking when those break off and now and then.
+
+Events only wake: what ended, and how, is asked of the engine. So nothing is lost while it is restarted, and a container that
+somebody removed behind our back counts as ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from virtual_kubelet import ContainerExit, TransientError
+from virtual_kubelet_docker.daemon import Daemon, DaemonError
+from virtual_kubelet_docker.instances import container_exit
+from virtual_kubelet_docker.labels import NODE, of_node
+
+__all__ = ["ExitWatch"]
+
+#: Seconds until a broken stream of events is opened again: doubled from the first to the second.
+_RETRY: Final = (0.2, 5.0)
+#: Seconds between two looks at all that is thought to run; what an engine forgets to tell is noticed then.
+_LOOK: Final = 30.0
+#: Seconds that the engine is given to note what it has told.
+_NOTED: Final = 0.1
+_GONE: Final = "the container engine does not know it any more"
+
+
+class ExitWatch:
+    """Run ``run`` as a task. Knows which containers run, for as long as this process lives."""
+
+    def __init__(
+        self, daemon: Daemon, node_name: str, log: logging.LoggerAdapter[logging.Logger], *, look_every: float = _LOOK
+    ) -> None:
+        self._daemon = daemon
+        self._node_name = node_name
+        self._log = log
+        self._look_every = look_every
+        self._exited: Callable[[str, ContainerExit], None] = lambda container_id, ended: None
+        self._running: set[str] = set()
+        self._killed: set[str] = set()
+        self._look = asyncio.Event()
+        self._check: asyncio.Queue[str] = asyncio.Queue()
+
+    def notify_exits(self, callback: Callable[[str, ContainerExit], None]) -> None:
+        self._exited = callback
+
+    def runs(self, container_id: str) -> None:
+        """It was seen running: its end will be told."""
+        self._running.add(container_id)
+
+    def forget(self, container_id: str) -> None:
+        self._running.discard(container_id)
+        self._killed.discard(container_id)
+
+    def is_running(self, container_id: str) -> bool:
+        return container_id in self._running
+
+    def kill_requested(self, container_id: str) -> None:
+        self._killed.add(container_id)
+
+    def was_killed(self, container_id: str) -> bool:
+        """Whether somebody asked the engine to kill it, as far as this process has heard."""
+        return container_id in self._killed
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listen(), name="engine events")
+            tasks.create_task(self._look_now_and_then(), name="look at containers")
+            tasks.create_task(self._inspect_ended(), name="inspect ended containers")
+
+    async def _listen(self) -> None:
+        retry, lost = _RETRY[0], False
+        filters = of_node(self._node_name, type=["container"], event=["die", "kill", "destroy", "died", "remove"])
+        while True:
+            try:
+                # What ended between two streams is found by looking, once the new one is open.
+                async with self._daemon.open("GET", "events", params={"filters": filters}) as response:
+                    if lost:
+                        self._log.info("the container engine is back")
+                    retry, lost = _RETRY[0], False
+                    self._look.set()
+                    async for event in self._daemon.values(response):
+                        self._heard(event)
+            except TransientError as error:
+                if not lost:
+                    self._log.warning("the container engine's events have broken off: %s", error)
+                lost = True
+            self._look.set()
+            await asyncio.sleep(retry)
+            retry = min(_RETRY[1], retry * 2)
+
+    def _heard(self, event: Mapping[str, Any]) -> None:
+        attributes = (event.get("Actor") or {}).get("Attributes") or {}
+        if attributes.get(NODE) != self._node_name:
+            return
+        container_id, action = str((event.get("Actor") or {}).get("ID") or event.get("id") or ""), event.get("Action")
+        if action == "kill":
+            if str(attributes.get("signal")) in ("9", "SIGKILL", "KILL", "None"):
+                self._killed.add(container_id)
+        else:
+            self._check.put_nowait(container_id)
+
+    async def _inspect_ended(self) -> None:
+        while True:
+            container_id = await self._check.get()
+            try:
+                if not await self._inspect(container_id, unknown=False):
+                    # The event may come before the engine has noted the end. Whoever is missed is found by the next look.
+                    await asyncio.sleep(_NOTED)
+                    await self._inspect(container_id, unknown=False)
+            except TransientError as error:
+                self._log.debug("a container that has ended cannot be inspected: %s", error)
+                self._look.set()
+
+    async def _look_now_and_then(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._look_every):
+                    await self._look.wait()
+            except TimeoutError:
+                pass
+            self._look.clear()
+            try:
+                listed = await self._daemon.get(
+                    "containers/json", all=True, filters=of_node(self._node_name, status=["running", "paused"])
+                )
+                alive = {one["Id"] for one in listed}
+                for container_id in self._running - alive:
+                    await self._inspect(container_id, unknown=True)
+            except TransientError as error:
+                self._log.debug("containers cannot be listed just now: %s", error)  # the events' loop says it aloud
+
+    async def _inspect(self, container_id: str, *, unknown: bool) -> bool:
+        """Whether it does not run any more."""
+        try:
+            inspected = await self._daemon.get(f"containers/{container_id}/json")
+        except DaemonError as error:
+            if error.status != 404:
+                raise
+            if container_id in self._running:
+                self._tell(
+                    container_id, ContainerExit(137, datetime.now(UTC), reason="ContainerStatusUnknown", message=_GONE)
+                )
+            return True
+        ended = container_exit(inspected, killed=container_id in self._killed)
+        if ended is not None and (container_id in self._running or not unknown):
+            self._tell(container_id, ended)
+        return ended is not None
+
+    def _tell(self, container_id: str, ended: ContainerExit) -> None:
+        self._running.discard(container_id)
+        self._exited(container_id, ended)

@@ -1,0 +1,83 @@
+"""Which of the engine's containers are whose: labels and names. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from virtual_kubelet import ContainerConfig
+from virtual_kubelet.objects.core_v1 import Pod
+
+__all__ = [
+    "NODE",
+    "container_labels",
+    "container_name",
+    "identity",
+    "is_sandbox",
+    "of_node",
+    "sandbox_labels",
+    "sandbox_name",
+]
+
+#: As dockershim's and the kubelet's own, so that tools that know them show pods.
+_NAMESPACE: Final = "io.kubernetes.pod.namespace"
+_POD: Final = "io.kubernetes.pod.name"
+_UID: Final = "io.kubernetes.pod.uid"
+_CONTAINER: Final = "io.kubernetes.container.name"
+NODE: Final = "virtual-kubelet.io/node"
+_ATTEMPT: Final = "virtual-kubelet.io/attempt"
+_KIND: Final = "virtual-kubelet.io/kind"
+_SANDBOX: Final = "sandbox"
+
+
+def container_labels(node_name: str, config: ContainerConfig) -> dict[str, str]:
+    own = config.labels
+    return {
+        **_pod_labels(node_name, config.pod),
+        _CONTAINER: own["container"],
+        _ATTEMPT: own["attempt"],
+        _KIND: own["kind"],
+    }
+
+
+def sandbox_labels(node_name: str, pod: Pod) -> dict[str, str]:
+    return {**_pod_labels(node_name, pod), _KIND: _SANDBOX}
+
+
+def identity(labels: Mapping[str, str]) -> dict[str, str]:
+    """The contract's labels of a container or a sandbox, of the engine's."""
+    found = {"namespace": labels.get(_NAMESPACE, ""), "pod": labels.get(_POD, ""), "uid": labels.get(_UID, "")}
+    if not is_sandbox(labels):
+        found["container"] = labels.get(_CONTAINER, "")
+        found["attempt"] = labels.get(_ATTEMPT, "0")
+        found["kind"] = labels.get(_KIND, "main")
+    return found
+
+
+def is_sandbox(labels: Mapping[str, str]) -> bool:
+    return labels.get(_KIND) == _SANDBOX
+
+
+def of_node(node_name: str, **more: Any) -> str:
+    """A filter for all of one node, as the API takes it."""
+    return json.dumps({"label": [f"{NODE}={node_name}"], **more})
+
+
+def container_name(config: ContainerConfig) -> str:
+    """The same for the same run, so that no run is made twice."""
+    return _name(config.container.name, config.pod, str(config.attempt))
+
+
+def sandbox_name(pod: Pod) -> str:
+    return _name("POD", pod, "0")
+
+
+def _pod_labels(node_name: str, pod: Pod) -> dict[str, str]:
+    meta = pod.metadata
+    return {NODE: node_name, _NAMESPACE: meta.namespace or "", _POD: meta.name or "", _UID: meta.uid or ""}
+
+
+def _name(container: str, pod: Pod, attempt: str) -> str:
+    meta = pod.metadata
+    return "_".join(("vk", container, meta.name or "", meta.namespace or "", meta.uid or "", attempt))
