@@ -300,3 +300,66 @@ async def test_what_on_change_raises_leaves_run(namespace: Namespace, client: Ap
     with pytest.raises(ExceptionGroup) as caught:
         await asyncio.wait_for(cache.run(), 5)
     assert caught.group_contains(LookupError)
+
+
+async def test_a_holder_is_told_of_changes_of_what_it_holds_and_of_nothing_else(
+    namespace: Namespace, client: ApiClient
+) -> None:
+    told: list[str] = []
+    async with running(client) as (cache, _):
+        cache.hold("one", namespace="ns", config_maps=["c"], changed=lambda: told.append("one"))
+        cache.hold("two", namespace="ns", config_maps=["c"], secrets=["s"], changed=lambda: told.append("two"))
+        cache.hold("three", namespace="ns", config_maps=["c"])
+        await until(lambda: namespace.watched == ["configmaps/c", "secrets/s"])
+        namespace.put("configmaps", "c", k="v")
+        await until(lambda: sorted(told) == ["one", "two"])
+        told.clear()
+        namespace.put("secrets", "s")
+        await until(lambda: told == ["two"])
+        told.clear()
+        cache.hold("two", namespace="ns", config_maps=["c"], changed=lambda: told.append("two again"))
+        cache.release("one")
+        namespace.put("configmaps", "c", k="w")
+        await until(lambda: told == ["two again"])
+        namespace.remove("configmaps", "c")
+        await until(lambda: told == ["two again"] * 2)
+
+
+async def test_an_immutable_object_is_kept_and_not_watched(namespace: Namespace, client: ApiClient) -> None:
+    namespace.put("configmaps", "c", k="v")
+    namespace.objects["configmaps", "c"]["immutable"] = True
+    namespace.put("configmaps", "d", k="v")
+    async with running(client) as (cache, changes):
+        cache.hold("pod", namespace="ns", config_maps=["c", "d"])
+        assert (await cache.get_config_map("ns", "c")).data == {"k": "v"}
+        await until(lambda: namespace.watched == ["configmaps/d"])
+        before = len(namespace.requests)
+        namespace.remove("configmaps", "c")
+        cache.hold("other", namespace="ns", config_maps=["c"])
+        assert (await cache.get_config_map("ns", "c")).data == {"k": "v"}
+        assert len(namespace.requests) == before
+        # One that becomes so is told, and let go.
+        namespace.objects["configmaps", "d"]["data"] = {"k": "last"}
+        sealed = namespace.objects["configmaps", "d"] = {**namespace.objects["configmaps", "d"], "immutable": True}
+        namespace._tell("configmaps", "d", event("MODIFIED", sealed))
+        await until(lambda: namespace.watched == [])
+        assert changes.count(("ConfigMap", "ns", "d")) == 2
+        assert (await cache.get_config_map("ns", "d")).data == {"k": "last"}
+        # The last holder takes it along: a new one sees what there is then.
+        cache.release("pod")
+        cache.release("other")
+        await until(
+            lambda: not cache.holders("ConfigMap", "ns", "c") and ("ConfigMap", "ns", "c") not in cache._watched
+        )
+        with pytest.raises(ApiNotFoundError):
+            await cache.get_config_map("ns", "c")
+
+
+async def test_an_immutable_object_leaves_its_watch_to_others(namespace: Namespace, client: ApiClient) -> None:
+    namespace.put("configmaps", "c", k="v")
+    namespace.objects["configmaps", "c"]["immutable"] = True
+    async with running(client, watches=1) as (cache, _):
+        cache.hold("one", namespace="ns", config_maps=["c"])
+        cache.hold("two", namespace="ns", config_maps=["d"])
+        await until(lambda: namespace.watched == ["configmaps/d"])
+        assert (await cache.get_config_map("ns", "c")).data == {"k": "v"}
