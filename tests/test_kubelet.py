@@ -29,7 +29,25 @@ from virtual_kubelet.kube.credentials import Anonymous
 from virtual_kubelet.kube.kubeconfig import load_kubeconfig
 from virtual_kubelet.kube.resources import CONFIG_MAPS, EVENTS, NODES, PODS
 from virtual_kubelet.kubelet import Kubelet, KubeletConfig, OnShutdown
-from virtual_kubelet.objects.core_v1 import ConfigMap, Container, Node, NodeCondition, Pod, PodSpec, PodStatus, Taint
+from virtual_kubelet.objects.core_v1 import (
+    ConfigMap,
+    ConfigMapProjection,
+    Container,
+    DownwardAPIProjection,
+    DownwardAPIVolumeFile,
+    Node,
+    NodeCondition,
+    ObjectFieldSelector,
+    Pod,
+    PodSpec,
+    PodStatus,
+    ProjectedVolumeSource,
+    ServiceAccountTokenProjection,
+    Taint,
+    Volume,
+    VolumeMount,
+    VolumeProjection,
+)
 from virtual_kubelet.objects.meta_v1 import ObjectMeta
 from virtual_kubelet.server.container_logs import LogLimits
 from virtual_kubelet.server.limits import ServerLimits
@@ -96,7 +114,7 @@ class Cluster:
 
     async def pod(self, name: str, **spec: Any) -> Pod:
         name = f"{name}-{self.name}"
-        containers = [Container(name="main", image="busybox")]
+        containers = spec.pop("containers", None) or [Container(name="main", image="busybox")]
         return await self.admin.create(
             PODS,
             Pod(metadata=ObjectMeta(name=name), spec=PodSpec(node_name=self.name, containers=containers, **spec)),
@@ -221,6 +239,52 @@ async def test_a_provider_is_given_what_it_may_need(cluster: Cluster) -> None:
             return any(e.reason == "Noticed" and e.involved_object.uid == pod.metadata.uid for e in events)
 
         await eventually(recorded)
+
+
+class FileReader(Recorder):
+    """Reads what its pods' volumes hold when it creates them."""
+
+    def __init__(self, context: ProviderContext) -> None:
+        super().__init__(context)
+        self.files: dict[str, bytes] = {}
+
+    async def create_pod(self, pod: Pod) -> None:
+        read = await self.context.read_configuration(pod)
+        self.files = {path: file.data for path, file in read.volumes["v"].files.items()}
+        await super().create_pod(pod)
+
+
+async def test_a_provider_reads_the_files_of_its_pods_volumes(cluster: Cluster) -> None:
+    """As a library: a provider that ships files to its backend. What is missing leaves ``create_pod`` and is tried again."""
+    made: list[FileReader] = []
+
+    def provider(context: ProviderContext) -> FileReader:
+        made.append(FileReader(context))
+        return made[-1]
+
+    label = DownwardAPIVolumeFile(path="name", field_ref=ObjectFieldSelector(field_path="metadata.name"))
+    sources = [
+        VolumeProjection(config_map=ConfigMapProjection(name="kube-root-ca.crt")),
+        VolumeProjection(config_map=ConfigMapProjection(name=f"c-{cluster.name}")),
+        VolumeProjection(downward_api=DownwardAPIProjection(items=[label])),
+        VolumeProjection(service_account_token=ServiceAccountTokenProjection(path="token")),
+    ]
+    volume = Volume(name="v", projected=ProjectedVolumeSource(sources=sources))
+    container = Container(name="main", image="busybox", volume_mounts=[VolumeMount(name="v", mount_path="/v")])
+    async with running(cluster.config(provider)):
+        pod = await cluster.pod("p", containers=[container], volumes=[volume], service_account_name="default")
+
+        async def missing() -> bool:
+            events = (await cluster.admin.list(EVENTS, "default")).items
+            said = f'MountVolume.SetUp failed for volume "v" : configmap "c-{cluster.name}" not found'
+            return any(e.reason == "FailedMount" and e.message == said for e in events)
+
+        await eventually(missing)
+        config_map = ConfigMap(metadata=ObjectMeta(name=f"c-{cluster.name}"), data={"k": "v"})
+        await cluster.admin.create(CONFIG_MAPS, config_map, "default")
+        await eventually(lambda: PodKey.of(pod) in made[0].pods)
+        assert made[0].files.keys() == {"ca.crt", "k", "name", "token"}
+        assert made[0].files["name"] == (pod.metadata.name or "").encode()
 
 
 async def test_stopping_leaves_node_and_pods_as_they_are(cluster: Cluster) -> None:
