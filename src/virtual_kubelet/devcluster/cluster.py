@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
-import ssl
+import ipaddress
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -23,7 +21,7 @@ from virtual_kubelet.devcluster.authorization import Authorizer
 from virtual_kubelet.devcluster.bootstrap import bootstrap
 from virtual_kubelet.devcluster.bootstrap_tokens import BootstrapTokens
 from virtual_kubelet.devcluster.certificate_controller import CertificateController
-from virtual_kubelet.devcluster.certificates import CertificateAuthority, key_to_pem, load_key, new_key
+from virtual_kubelet.devcluster.cluster_identity import ClusterIdentity
 from virtual_kubelet.devcluster.cluster_state import ClusterState
 from virtual_kubelet.devcluster.controller import Controller
 from virtual_kubelet.devcluster.data_directory import QUOTA_BYTES, DataDirectory, NotStored, Saved, damaged
@@ -53,7 +51,7 @@ from virtual_kubelet.devcluster.tokens import ServiceAccountTokens
 from virtual_kubelet.devcluster.users import MASTERS, NODES
 from virtual_kubelet.devcluster.writing import Writer
 from virtual_kubelet.errors import ConfigurationError
-from virtual_kubelet.server.certificates import load_certificate, server_context
+from virtual_kubelet.server.certificates import server_context
 from virtual_kubelet.server.connection import HttpServer, Request, Response, ServerLimits
 
 __all__ = ["LIMITS", "DevCluster"]
@@ -132,8 +130,7 @@ class DevCluster:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="dev cluster's disk")
         self._saved = Saved({}, [])
         self._durability: Durability | None = None
-        self._authority = CertificateAuthority()
-        self._token_key = new_key()
+        self._identity = ClusterIdentity()
         self._state: ClusterState | None = None
         self._server: HttpServer | None = None
         self._reader: Reader | None = None
@@ -164,7 +161,7 @@ class DevCluster:
         if self._directory is not None:
             self._saved = await self._on_disk(self._directory.open)
             self._resume(self._saved.values)
-        certificate, key = self._authority.serving(
+        certificate, key = self._identity.authority.serving(
             ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", *self._by_kind(False)],
             ["127.0.0.1", "::1", *self._by_kind(True)],
             "kube-apiserver",
@@ -219,20 +216,14 @@ class DevCluster:
         if not values:
             return
         try:
-            self._authority = CertificateAuthority.load(values["ca.crt"], values["ca.key"])
-            self._token_key = load_key(values["token.key"])
+            self._identity.resume(values)
             self._port = self._port or int(values["port"])
         except (KeyError, ValueError, TypeError) as error:
             assert self._directory is not None
             raise damaged(self._directory.path, f"its keys cannot be read ({type(error).__name__})") from None
 
     async def _keep_identity(self, directory: DataDirectory) -> None:
-        values = {
-            "ca.crt": self.ca_pem,
-            "ca.key": self.ca_key_pem,
-            "token.key": key_to_pem(self._token_key),
-            "port": str(self._port).encode(),
-        }
+        values = {**self._identity.values(), "port": str(self._port).encode()}
         try:
             await self._on_disk(partial(directory.write, (), values))
         except NotStored as error:
@@ -272,7 +263,7 @@ class DevCluster:
             ),
             TaintEvictionController(state, pods),
             PodGarbageCollector(state, pods, quarantine=self._quarantine),
-            CertificateController(state, self._authority, authorizer),
+            CertificateController(state, self._identity.authority, authorizer),
             Expiry(state),
         ]
         if self._with_scheduler:
@@ -299,13 +290,13 @@ class DevCluster:
             started.set_result(None)
 
     def _assemble(self, state: ClusterState, pods: PodIndex, authorizer: Authorizer) -> ApiServer:
-        tokens = ServiceAccountTokens(state, self._token_key)
+        tokens = ServiceAccountTokens(state, self._identity.token_key)
         restriction = NodeRestriction(pods)
         self._reader = Reader(
             state, bookmark_interval=self._bookmark_interval, watch_buffer_bytes=self._watch_buffer_bytes
         )
-        self._proxy = NodeProxy(state, self._node_client_context, timeout=self._node_timeout)
-        self._streams = StreamProxy(state, self._proxy, self._node_client_context, timeout=self._node_timeout)
+        self._proxy = NodeProxy(state, self._identity.node_client_context, timeout=self._node_timeout)
+        self._streams = StreamProxy(state, self._proxy, self._identity.node_client_context, timeout=self._node_timeout)
         return ApiServer(
             table=ResourceTable(state.resources),
             authenticator=Authenticator(tokens, BootstrapTokens(state)),
@@ -338,12 +329,12 @@ class DevCluster:
     @property
     def ca_pem(self) -> bytes:
         """The CA's certificate."""
-        return self._authority.certificate_pem
+        return self._identity.authority.certificate_pem
 
     @property
     def ca_key_pem(self) -> bytes:
         """The CA's private key: for tests that need a certificate the cluster itself would not give."""
-        return self._authority.key_pem
+        return self._identity.authority.key_pem
 
     def kubeconfig(
         self,
@@ -353,20 +344,7 @@ class DevCluster:
         lifetime: timedelta = timedelta(days=365),
     ) -> str:
         """A kubeconfig (JSON, which is YAML) with a client certificate of its own for ``user``."""
-        certificate, key = self._authority.client(user, groups, lifetime)
-        credentials = {"client-certificate-data": _b64(certificate), "client-key-data": _b64(key)}
-        name = "virtual-kubelet-dev"
-        content = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": name,
-            "clusters": [
-                {"name": name, "cluster": {"server": self.url, "certificate-authority-data": _b64(self.ca_pem)}}
-            ],
-            "users": [{"name": user, "user": credentials}],
-            "contexts": [{"name": name, "context": {"cluster": name, "user": user}}],
-        }
-        return json.dumps(content, indent=2) + "\n"
+        return self._identity.kubeconfig(self.url, user, groups, lifetime)
 
     def node_kubeconfig(self, node_name: str) -> str:
         """The identity of a node: ``system:node:NAME`` in ``system:nodes``, with the rights of a kubelet."""
@@ -374,7 +352,7 @@ class DevCluster:
 
     def serving_certificate(self, names: Iterable[str] = (), ips: Iterable[str] = ()) -> tuple[bytes, bytes]:
         """A certificate and key (PEM) for a node's HTTPS port. Raises ``ValueError`` if an address is none."""
-        return self._authority.serving(names, ips)
+        return self._identity.authority.serving(names, ips)
 
     @property
     def _url_host(self) -> str:
@@ -385,14 +363,6 @@ class DevCluster:
         """Names, or addresses, that the certificate is to have besides the usual ones."""
         given = [*self._names, *([self._host] if self._host else [])]
         return [name for name in given if _is_address(name) is addresses]
-
-    def _node_client_context(self) -> ssl.SSLContext:
-        certificate, key = self._authority.client("kube-apiserver-kubelet-client", (MASTERS,))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        load_certificate(context, certificate, key)
-        return context
 
     # Faults
 
@@ -420,13 +390,7 @@ class DevCluster:
                 registry.objects.compact()
 
 
-def _b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
 def _is_address(text: str) -> bool:
-    import ipaddress
-
     try:
         ipaddress.ip_address(text)
     except ValueError:

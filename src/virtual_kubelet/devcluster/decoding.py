@@ -8,7 +8,8 @@ from typing import Any, Final
 from virtual_kubelet.devcluster import protobuf
 from virtual_kubelet.devcluster.go_json import NotJson, decode_go_json, repeated_fields
 from virtual_kubelet.devcluster.go_yaml import decode_go_yaml
-from virtual_kubelet.devcluster.schema import Schemas, WrongType
+from virtual_kubelet.devcluster.schema import Schemas
+from virtual_kubelet.devcluster.schema_values import WrongType
 from virtual_kubelet.devcluster.statuses import StatusError, bad_request, unsupported_media_type
 
 __all__ = ["check_media_type", "decode_json", "decode_object", "regular_object", "report_unknown"]

@@ -8,7 +8,8 @@ import msgspec
 
 from virtual_kubelet.devcluster.go_json import NotJson, decode_go_json, decode_shallow
 from virtual_kubelet.devcluster.registry.resource import Resource
-from virtual_kubelet.devcluster.schema import Schemas, WrongType, json_type
+from virtual_kubelet.devcluster.schema import Schemas
+from virtual_kubelet.devcluster.schema_values import WrongType, json_type
 from virtual_kubelet.devcluster.statuses import (
     StatusError,
     bad_request,

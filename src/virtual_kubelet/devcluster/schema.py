@@ -7,26 +7,32 @@ canonical form. What comes out shares nothing with what went in.
 
 from __future__ import annotations
 
-import base64
 import gzip
-import re
 from collections.abc import Callable
-from functools import lru_cache
 from importlib import resources
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from virtual_kubelet.devcluster.protobuf import ProtobufDecoder
-from virtual_kubelet.objects.quantity import Quantity
-from virtual_kubelet.objects.times import format_micro_time, format_time, parse_time
+from virtual_kubelet.devcluster.schema_values import (
+    Convert,
+    Path,
+    any_value,
+    base64_value,
+    int_or_string,
+    integer_value,
+    micro_time_value,
+    mismatch,
+    quantity_value,
+    scalar_value,
+    show,
+    time_value,
+)
 
-__all__ = ["Schemas", "WrongType", "json_type", "load_openapi"]
+__all__ = ["Schemas", "load_openapi"]
 
 _ABSENT: Final = object()
-#: Where in an object: (where the parent is, key or index); None is the object itself.
-Path: TypeAlias = "tuple[Path, str | int] | None"
-Convert: TypeAlias = Callable[[Any, Path, list[str]], Any]
 
 _REFERENCE: Final = "#/components/schemas/"
 _SCALARS: Final[dict[str, type]] = {"string": str, "boolean": bool, "integer": int}
@@ -87,21 +93,6 @@ _OMIT_ZERO: Final = frozenset(
 _OMIT_ZERO_OF: Final = frozenset({("Probe", "timeoutSeconds"), ("AWSElasticBlockStoreVolumeSource", "partition")})
 #: Strings that are pointers: an empty one says something.
 _KEEP_EMPTY: Final = frozenset({"storageClassName", "ingressClassName", "containerName"})
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")
-_NO_BASE64 = re.compile(r"[^A-Za-z0-9+/=\r\n]")
-_MICRO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z\Z")
-
-
-class WrongType(Exception):
-    """A value cannot be read as its field's type; the text is Go's.
-
-    Attributes:
-        converter: what Go says where the value comes from a strategic merge, not from JSON; empty: the same.
-    """
-
-    def __init__(self, text: str, converter: str = "") -> None:
-        super().__init__(text)
-        self.converter = converter or text
 
 
 class _Field(NamedTuple):
@@ -115,25 +106,6 @@ def load_openapi() -> dict[str, Any]:
     data = resources.files("virtual_kubelet.devcluster").joinpath("openapi.json.gz").read_bytes()
     loaded: dict[str, Any] = msgspec.json.decode(gzip.decompress(data))
     return loaded
-
-
-def show(path: Path) -> str:
-    """``spec.containers[0].name``."""
-    parts: list[str] = []
-    while path is not None:
-        path, key = path
-        parts.append(f"[{key}]" if isinstance(key, int) else f".{key}")
-    return "".join(reversed(parts)).removeprefix(".")
-
-
-def _go_path(owner: str, path: Path) -> str:
-    """As Go's decoder names a field: the struct it belongs to, then all keys without indexes."""
-    keys: list[str] = []
-    while path is not None:
-        path, key = path
-        if isinstance(key, str):
-            keys.append(key)
-    return ".".join([owner, *reversed(keys)])
 
 
 class Schemas:
@@ -169,15 +141,15 @@ class Schemas:
 
     def _compile(self, name: str, schema: dict[str, Any]) -> Convert:
         if name == "Quantity":
-            return _quantity
+            return quantity_value
         if name == "Time":
-            return _time
+            return time_value
         if name == "MicroTime":
-            return _micro_time
+            return micro_time_value
         if name == "IntOrString":
-            return _int_or_string
+            return int_or_string
         if "properties" not in schema:
-            return _anything
+            return any_value
         required = set(schema.get("required", ()))
         fields: dict[str, _Field] = {}
         absent: list[tuple[str, Callable[[], Any]]] = []
@@ -223,24 +195,24 @@ class Schemas:
             return self._array(owner, schema["items"])
         if kind == "object":
             items = schema.get("additionalProperties")
-            return self._map(owner, items) if items is not None else _anything
+            return self._map(owner, items) if items is not None else any_value
         if kind == "integer":
-            return _integer(owner, schema.get("format", "int64"))
+            return integer_value(owner, schema.get("format", "int64"))
         if kind == "string" and schema.get("format") == "byte":
-            return _base64(owner)
+            return base64_value(owner)
         if kind in _SCALARS:
-            return _scalar(owner, _SCALARS[kind], "bool" if kind == "boolean" else kind)
-        return _anything
+            return scalar_value(owner, _SCALARS[kind], "bool" if kind == "boolean" else kind)
+        return any_value
 
     def _reference(self, owner: str, target: str) -> Convert:
         if target == "Quantity":
-            return _quantity
+            return quantity_value
         compiled = self._compiled
         go_name = f"{self._groups[target]}.{target}"
 
         def convert(value: Any, path: Path, unknown: list[str]) -> Any:
             if type(value) not in (dict, str, int, float):
-                raise _mismatch(value, owner, path, go_name)
+                raise mismatch(value, owner, path, go_name)
             found = compiled.get(target) or self._type(target)
             return found(value, path, unknown)
 
@@ -252,7 +224,7 @@ class Schemas:
 
         def convert(value: Any, path: Path, unknown: list[str]) -> Any:
             if type(value) is not list:
-                raise _mismatch(value, owner, path, go_name)
+                raise mismatch(value, owner, path, go_name)
             # A null element is Go's zero value; only those of structs occur, and validation refuses them.
             return [element({} if v is None else v, (path, i), unknown) for i, v in enumerate(value)]
 
@@ -265,7 +237,7 @@ class Schemas:
 
         def convert(value: Any, path: Path, unknown: list[str]) -> Any:
             if type(value) is not dict:
-                raise _mismatch(value, owner, path, go_name)
+                raise mismatch(value, owner, path, go_name)
             if plain is not None and all(type(v) is str for v in value.values()):
                 return dict(value)
             return {k: "" if v is None else element(v, (path, k), unknown) for k, v in value.items()}
@@ -284,7 +256,7 @@ class Schemas:
     ) -> Convert:
         def convert(value: Any, path: Path, unknown: list[str]) -> dict[str, Any]:
             if type(value) is not dict:
-                raise _mismatch(value, name, path, go_name)
+                raise mismatch(value, name, path, go_name)
             result: dict[str, Any] = {}
             for key, item in value.items():
                 field = fields.get(key)
@@ -313,141 +285,3 @@ def _target(schema: dict[str, Any]) -> str | None:
 
 def _go_package(schema_name: str) -> str:
     return schema_name.split(".")[-2]
-
-
-_GO_KINDS: Final = {
-    str: "string",
-    bool: "bool",
-    int: "int64",
-    float: "float64",
-    list: "slice",
-    dict: "map",
-    type(None): "nil",
-}
-
-
-def json_type(value: Any) -> str:
-    """As Go's errors call a value's type."""
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, (int, float)):
-        return "number"
-    if isinstance(value, str):
-        return "string"
-    if isinstance(value, list):
-        return "array"
-    return "object" if isinstance(value, dict) else "null"
-
-
-def _mismatch(value: Any, owner: str, path: Path, go_type: str) -> WrongType:
-    return WrongType(
-        f"json: cannot unmarshal {json_type(value)} into Go struct field {_go_path(owner, path)} of type {go_type}",
-        _converter_problem(value, go_type),
-    )
-
-
-def _converter_problem(value: Any, go_type: str) -> str:
-    """As apimachinery's DefaultUnstructuredConverter says it."""
-    kind = _GO_KINDS[type(value)]
-    if go_type.startswith("[]"):
-        return f"cannot restore slice from {kind}"
-    if go_type.startswith("map["):
-        return f"cannot restore map from {kind}"
-    if go_type in ("string", "bool", "int32", "int64"):
-        convertible = (kind, go_type) in (("int64", "string"), ("float64", "int32"), ("float64", "int64"))
-        return f"cannot convert {kind} to {go_type}" if convertible else f"unrecognized type: {go_type}"
-    if go_type in ("v1.Time", "v1.MicroTime", "resource.Quantity", "intstr.IntOrString"):
-        return f"json: cannot unmarshal {json_type(value)} into Go value of type string"
-    return f"cannot restore struct from: {kind}"
-
-
-def _scalar(owner: str, kind: type, go_type: str) -> Convert:
-    def convert(value: Any, path: Path, unknown: list[str]) -> Any:
-        if type(value) is not kind:
-            raise _mismatch(value, owner, path, go_type)
-        return value
-
-    return convert
-
-
-def _base64(owner: str) -> Convert:
-    """Bytes: read as Go reads them (line breaks do not count) and written in the one canonical way."""
-
-    def convert(value: Any, path: Path, unknown: list[str]) -> Any:
-        if type(value) is not str:
-            raise _mismatch(value, owner, path, "[]uint8")
-        if not value:
-            return value
-        text = value.replace("\n", "").replace("\r", "")
-        try:
-            return base64.b64encode(base64.b64decode(text, validate=True)).decode()
-        except ValueError:
-            wrong = _NO_BASE64.search(value)
-            at = wrong.start() if wrong is not None else len(value) - len(value) % 4
-            raise WrongType(f"illegal base64 data at input byte {at}") from None
-
-    return convert
-
-
-def _integer(owner: str, form: str) -> Convert:
-    bound = 1 << (31 if form == "int32" else 63)
-
-    def convert(value: Any, path: Path, unknown: list[str]) -> Any:
-        if type(value) is not int:
-            raise _mismatch(value, owner, path, form)
-        if not -bound <= value < bound:
-            where = _go_path(owner, path)
-            raise WrongType(f"json: cannot unmarshal number {value} into Go struct field {where} of type {form}")
-        return value
-
-    return convert
-
-
-def _anything(value: Any, path: Path, unknown: list[str]) -> Any:
-    return value
-
-
-def _int_or_string(value: Any, path: Path, unknown: list[str]) -> Any:
-    if type(value) not in (int, str):
-        raise _mismatch(value, "IntOrString", path, "intstr.IntOrString")
-    return value
-
-
-def _quantity(value: Any, path: Path, unknown: list[str]) -> Any:
-    if type(value) not in (str, int, float):
-        raise _mismatch(value, "Quantity", path, "resource.Quantity")
-    return canonical_quantity(str(value))
-
-
-@lru_cache(maxsize=4096)
-def canonical_quantity(text: str) -> str:
-    """The one way to write this quantity. Raises ``WrongType``."""
-    try:
-        return str(Quantity(text.strip()))
-    except ValueError:
-        raise WrongType(
-            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-        ) from None
-
-
-def _time(value: Any, path: Path, unknown: list[str]) -> Any:
-    if type(value) is str and _TIME.match(value):
-        return value
-    return format_time(_moment(value, path))
-
-
-def _micro_time(value: Any, path: Path, unknown: list[str]) -> Any:
-    if type(value) is str and _MICRO_TIME.match(value):
-        return value
-    return format_micro_time(_moment(value, path))
-
-
-def _moment(value: Any, path: Path) -> Any:
-    if type(value) is not str:
-        raise _mismatch(value, "Time", path, "v1.Time")
-    try:
-        return parse_time(value)
-    except ValueError:
-        raise WrongType(
-            f'parsing time "{value}" as "2006-01-02T15:04:05Z07:00": cannot parse "{value}" as "2006"'
-        ) from None

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from virtual_kubelet.devcluster.names import label_value_problems, qualified_name_problems
-from virtual_kubelet.devcluster.registry.container_validation import is_extended_resource, is_integer
 from virtual_kubelet.devcluster.registry.resource import NAME_COLUMN, Resource, Subresource, age, column
+from virtual_kubelet.devcluster.registry.resource_validation import is_extended_resource, is_integer
 from virtual_kubelet.devcluster.statuses import (
     FieldError,
     duplicate,

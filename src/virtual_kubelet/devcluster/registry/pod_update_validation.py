@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from virtual_kubelet.devcluster.names import dns_subdomain_problems, qualified_name_problems
-from virtual_kubelet.devcluster.registry.pod_validation import address_errors, validate_pod
+from virtual_kubelet.devcluster.registry.pod_validation import validate_pod
+from virtual_kubelet.devcluster.registry.value_validation import address_errors
 from virtual_kubelet.devcluster.statuses import FieldError, duplicate, field_forbidden, field_invalid, required
 
 __all__ = ["validate_pod_status", "validate_pod_update"]

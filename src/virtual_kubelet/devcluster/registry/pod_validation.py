@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import ipaddress
-from functools import lru_cache
 from typing import Any, Final
 
 from virtual_kubelet.devcluster.names import (
     dns_label_problems,
     dns_subdomain_problems,
-    label_value_problems,
     qualified_name_problems,
     validate_labels,
 )
-from virtual_kubelet.devcluster.registry.container_validation import (
-    one_of,
-    validate_container,
-    validate_host_ports,
-    validate_identity,
-    validate_probes,
+from virtual_kubelet.devcluster.registry.container_validation import validate_container, validate_host_ports
+from virtual_kubelet.devcluster.registry.placement_validation import (
+    validate_affinity,
+    validate_scheduling_gates,
+    validate_spread,
+    validate_tolerations,
 )
+from virtual_kubelet.devcluster.registry.probe_validation import validate_probes
+from virtual_kubelet.devcluster.registry.security_validation import validate_pod_security
+from virtual_kubelet.devcluster.registry.value_validation import address_errors, one_of
 from virtual_kubelet.devcluster.registry.volume_validation import validate_volumes
 from virtual_kubelet.devcluster.statuses import (
     FieldError,
@@ -27,15 +27,12 @@ from virtual_kubelet.devcluster.statuses import (
     field_forbidden,
     field_invalid,
     required,
-    unsupported_value,
 )
 
-__all__ = ["ADDRESS", "address_errors", "validate_pod", "validate_tolerations"]
+__all__ = ["validate_pod"]
 
-ADDRESS: Final = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 _RESTART: Final = ("Always", "OnFailure", "Never")
 _DNS: Final = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
-_EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _PREEMPTION: Final = ("PreemptLowerPriority", "Never")
 _NOT_FOR_INIT: Final = ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe")
 #: The fields of an ephemeral container; any other is refused.
@@ -60,7 +57,6 @@ _EPHEMERAL: Final = frozenset(
         "targetContainerName",
     }
 )
-_ID_RANGE: Final = "must be between 0 and 2147483647, inclusive"
 _MOST_NAME_SERVERS: Final = 3
 _MOST_SEARCH_PATHS: Final = 32
 
@@ -77,17 +73,17 @@ def validate_pod(spec: dict[str, Any]) -> list[FieldError]:
     errors += one_of(spec["dnsPolicy"], "spec.dnsPolicy", _DNS)
     errors += validate_labels(spec.get("nodeSelector"), "spec.nodeSelector")
     if spec["securityContext"] or spec.get("hostPID"):
-        errors += _security(spec, spec["securityContext"])
+        errors += validate_pod_security(spec, spec["securityContext"])
     affinity = spec.get("affinity")
     if affinity:
-        errors += _affinity(affinity)
+        errors += validate_affinity(affinity)
     errors += _dns(spec)
     for index, gate in enumerate(spec.get("readinessGates") or ()):
         kind, where = gate.get("conditionType", ""), f"spec.readinessGates[{index}].conditionType"
         errors += [field_invalid(where, kind, problem) for problem in qualified_name_problems(kind)]
-    errors += _scheduling_gates(spec)
+    errors += validate_scheduling_gates(spec)
     for index, constraint in enumerate(spec.get("topologySpreadConstraints") or ()):
-        errors += _topology(constraint, f"spec.topologySpreadConstraints[{index}]")
+        errors += validate_spread(constraint, f"spec.topologySpreadConstraints[{index}]")
     for field, problems in (
         ("serviceAccountName", dns_subdomain_problems),
         ("nodeName", dns_subdomain_problems),
@@ -114,20 +110,6 @@ def validate_pod(spec: dict[str, Any]) -> list[FieldError]:
     if "preemptionPolicy" in spec:
         errors += one_of(spec["preemptionPolicy"], "spec.preemptionPolicy", _PREEMPTION)
     return errors + _padded_images(spec)
-
-
-def address_errors(address: str, where: str) -> list[FieldError]:
-    """An IP address of either family."""
-    return [] if _is_address(address) else [field_invalid(where, address, ADDRESS)]
-
-
-@lru_cache(maxsize=4096)
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 # Containers
@@ -228,109 +210,6 @@ def _host_network(spec: dict[str, Any]) -> list[FieldError]:
 # The pod's own fields
 
 
-def _security(spec: dict[str, Any], context: dict[str, Any]) -> list[FieldError]:
-    where = "spec.securityContext"
-    errors: list[FieldError] = []
-    group = context.get("fsGroup", 0)
-    if not 0 <= group <= 2147483647:
-        errors.append(field_invalid(f"{where}.fsGroup", group, _ID_RANGE))
-    errors += validate_identity(context, where)
-    for index, group in enumerate(context.get("supplementalGroups") or ()):
-        if not 0 <= group <= 2147483647:
-            errors.append(field_invalid(f"{where}.supplementalGroups[{index}]", group, _ID_RANGE))
-    if spec.get("hostPID") and spec.get("shareProcessNamespace"):
-        detail = "ShareProcessNamespace and HostPID cannot both be enabled"
-        errors.append(field_invalid(f"{where}.shareProcessNamespace", True, detail))
-    policy = context.get("fsGroupChangePolicy")
-    if policy is not None and policy not in ("Always", "OnRootMismatch"):
-        errors.append(unsupported_value(f"{where}.fsGroupChangePolicy", policy, ("Always", "OnRootMismatch")))
-    return errors
-
-
-def _affinity(affinity: dict[str, Any]) -> list[FieldError]:
-    errors: list[FieldError] = []
-    node = affinity.get("nodeAffinity") or {}
-    where = "spec.affinity.nodeAffinity"
-    needed = node.get("requiredDuringSchedulingIgnoredDuringExecution")
-    if needed is not None:
-        here = f"{where}.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms"
-        terms = needed.get("nodeSelectorTerms") or []
-        if not terms:
-            errors.append(required(here, "must have at least one node selector term"))
-        for index, term in enumerate(terms):
-            errors += _term(term, f"{here}[{index}]", values=True)
-    for index, preferred in enumerate(node.get("preferredDuringSchedulingIgnoredDuringExecution") or ()):
-        here = f"{where}.preferredDuringSchedulingIgnoredDuringExecution[{index}]"
-        errors += _weight(preferred.get("weight", 0), here)
-        errors += _term(preferred.get("preference") or {}, f"{here}.preference", values=False)
-    for kind in ("podAffinity", "podAntiAffinity"):
-        pods, where = affinity.get(kind) or {}, f"spec.affinity.{kind}"
-        for index, term in enumerate(pods.get("requiredDuringSchedulingIgnoredDuringExecution") or ()):
-            here = f"{where}.requiredDuringSchedulingIgnoredDuringExecution[{index}]"
-            errors += _topology_key(term.get("topologyKey", ""), here)
-        for index, term in enumerate(pods.get("preferredDuringSchedulingIgnoredDuringExecution") or ()):
-            here = f"{where}.preferredDuringSchedulingIgnoredDuringExecution[{index}]"
-            errors += _weight(term.get("weight", 0), here)
-            key = (term.get("podAffinityTerm") or {}).get("topologyKey", "")
-            errors += _topology_key(key, f"{here}.podAffinityTerm")
-    return errors
-
-
-def _weight(weight: int, where: str) -> list[FieldError]:
-    if 1 <= weight <= 100:
-        return []
-    return [field_invalid(f"{where}.weight", weight, "must be in the range 1-100")]
-
-
-def _topology_key(key: str, where: str) -> list[FieldError]:
-    errors = [] if key else [required(f"{where}.topologyKey", "can not be empty")]
-    return errors + [field_invalid(f"{where}.topologyKey", key, problem) for problem in qualified_name_problems(key)]
-
-
-def _term(term: dict[str, Any], where: str, *, values: bool) -> list[FieldError]:
-    errors: list[FieldError] = []
-    for index, expression in enumerate(term.get("matchExpressions") or ()):
-        errors += _expression(expression, f"{where}.matchExpressions[{index}]", values=values)
-    for index, field in enumerate(term.get("matchFields") or ()):
-        here = f"{where}.matchFields[{index}]"
-        operator, key, given = field.get("operator", ""), field.get("key", ""), field.get("values") or []
-        if operator not in ("In", "NotIn"):
-            errors.append(field_invalid(f"{here}.operator", operator, "not a valid selector operator"))
-        elif len(given) != 1:
-            detail = "must be only one value when `operator` is 'In' or 'NotIn' for node field selector"
-            errors.append(required(f"{here}.values", detail))
-        if key != "metadata.name":
-            errors.append(field_invalid(f"{here}.key", key, "not a valid field selector key"))
-            continue
-        for number, name in enumerate(given):
-            shown = f"{here}.values[{number}]"
-            errors += [field_invalid(shown, name, problem) for problem in dns_subdomain_problems(name)]
-    return errors
-
-
-def _expression(expression: dict[str, Any], where: str, *, values: bool) -> list[FieldError]:
-    operator, key, given = expression.get("operator", ""), expression.get("key", ""), expression.get("values") or []
-    errors: list[FieldError] = []
-    if operator in ("In", "NotIn"):
-        if not given:
-            errors.append(required(f"{where}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
-    elif operator in ("Exists", "DoesNotExist"):
-        if given:
-            detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
-            errors.append(field_forbidden(f"{where}.values", detail))
-    elif operator in ("Gt", "Lt"):
-        if len(given) != 1:
-            errors.append(required(f"{where}.values", "must be specified single value when `operator` is 'Lt' or 'Gt'"))
-    else:
-        errors.append(field_invalid(f"{where}.operator", operator, "not a valid selector operator"))
-    errors += [field_invalid(f"{where}.key", key, problem) for problem in qualified_name_problems(key)]
-    if values:
-        for index, value in enumerate(given):
-            here = f"{where}.values[{index}]"
-            errors += [field_invalid(here, value, problem) for problem in label_value_problems(value)]
-    return errors
-
-
 def _dns(spec: dict[str, Any]) -> list[FieldError]:
     config, where = spec.get("dnsConfig"), "spec.dnsConfig"
     if spec["dnsPolicy"] == "None":
@@ -357,70 +236,4 @@ def _dns(spec: dict[str, Any]) -> list[FieldError]:
     for index, option in enumerate(config.get("options") or ()):
         if not option.get("name"):
             errors.append(required(f"{where}.options[{index}]", "must not be empty"))
-    return errors
-
-
-def _scheduling_gates(spec: dict[str, Any]) -> list[FieldError]:
-    errors: list[FieldError] = []
-    seen: set[str] = set()
-    for index, gate in enumerate(spec.get("schedulingGates") or ()):
-        name, where = gate.get("name", ""), f"spec.schedulingGates[{index}]"
-        errors += [field_invalid(where, name, problem) for problem in qualified_name_problems(name)]
-        if name in seen:
-            errors.append(duplicate(where, name))
-        seen.add(name)
-    return errors
-
-
-def _topology(constraint: dict[str, Any], where: str) -> list[FieldError]:
-    errors: list[FieldError] = []
-    skew, key, unsatisfiable = (
-        constraint.get("maxSkew", 0),
-        constraint.get("topologyKey", ""),
-        constraint.get("whenUnsatisfiable", ""),
-    )
-    if skew <= 0:
-        errors.append(field_invalid(f"{where}.maxSkew", skew, "must be greater than zero"))
-    if not key:
-        errors.append(required(f"{where}.topologyKey", "can not be empty"))
-    else:
-        errors += [field_invalid(f"{where}.topologyKey", key, problem) for problem in qualified_name_problems(key)]
-    if unsatisfiable not in ("DoNotSchedule", "ScheduleAnyway"):
-        here = f"{where}.whenUnsatisfiable"
-        errors.append(unsupported_value(here, unsatisfiable, ("DoNotSchedule", "ScheduleAnyway")))
-    return errors
-
-
-def validate_tolerations(tolerations: list[dict[str, Any]]) -> list[FieldError]:
-    """``spec.tolerations``."""
-    errors: list[FieldError] = []
-    for index, toleration in enumerate(tolerations):
-        errors += _toleration(toleration, f"spec.tolerations[{index}]")
-    return errors
-
-
-def _toleration(toleration: dict[str, Any], where: str) -> list[FieldError]:
-    errors: list[FieldError] = []
-    key, operator = toleration.get("key", ""), toleration.get("operator", "")
-    effect, value = toleration.get("effect", ""), toleration.get("value", "")
-    if key:
-        errors += [field_invalid(f"{where}.key", key, problem) for problem in qualified_name_problems(key)]
-    elif operator != "Exists":
-        detail = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
-        errors.append(field_invalid(f"{where}.operator", operator, detail))
-    if "tolerationSeconds" in toleration and effect != "NoExecute":
-        detail = "effect must be 'NoExecute' when `tolerationSeconds` is set"
-        errors.append(field_invalid(f"{where}.effect", effect, detail))
-    if operator in ("", "Equal"):
-        problems = label_value_problems(value)
-        if problems:
-            errors.append(field_invalid(f"{where}.operator", value, ";".join(problems)))
-    elif operator == "Exists":
-        if value:
-            detail = "value must be empty when `operator` is 'Exists'"
-            errors.append(field_invalid(f"{where}.operator", value, detail))
-    else:
-        errors.append(unsupported_value(f"{where}.operator", operator, ("Equal", "Exists")))
-    if effect and effect not in _EFFECTS:
-        errors.append(unsupported_value(f"{where}.effect", effect, _EFFECTS))
     return errors

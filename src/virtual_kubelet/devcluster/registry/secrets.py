@@ -11,7 +11,7 @@ from virtual_kubelet.devcluster.go_json import NotJson, decode_go_json
 from virtual_kubelet.devcluster.names import config_map_key_problems
 from virtual_kubelet.devcluster.registry.config_maps import MAX_BYTES, validate_immutable
 from virtual_kubelet.devcluster.registry.resource import NAME_COLUMN, Resource, age, column
-from virtual_kubelet.devcluster.schema import json_type
+from virtual_kubelet.devcluster.schema_values import json_type
 from virtual_kubelet.devcluster.statuses import (
     FieldError,
     field_invalid,

@@ -11,8 +11,7 @@ from virtual_kubelet.devcluster.names import (
     port_name_problems,
     validate_labels,
 )
-from virtual_kubelet.devcluster.registry.container_validation import one_of
-from virtual_kubelet.devcluster.registry.pod_validation import address_errors
+from virtual_kubelet.devcluster.registry.value_validation import address_errors, one_of
 from virtual_kubelet.devcluster.statuses import FieldError, duplicate, field_forbidden, field_invalid, required
 
 __all__ = ["NODE_PORTS", "validate_service"]
