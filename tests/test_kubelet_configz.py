@@ -37,6 +37,7 @@ def test_the_defaults_in_the_kubelets_words() -> None:
             "mode": "Webhook",
             "webhook": {"cacheAuthorizedTTL": "5m0s", "cacheUnauthorizedTTL": "30s"},
         },
+        "enableDebuggingHandlers": True,
         "streamingConnectionIdleTimeout": "4h0m0s",
         "clusterDomain": "cluster.local",
         "clusterDNS": [],

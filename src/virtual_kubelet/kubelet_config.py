@@ -65,6 +65,8 @@ class KubeletConfig:
         configure_node: changes the Node before it is registered, after the provider has.
         state_directory: see ``default_state_directory``.
         kubelet_server: serve the node's HTTPS API on ``listen_host`` (empty: all addresses) and ``listen_port`` (0: any).
+        debugging_handlers: off, it answers 405 to logs, exec, attach, port-forward and run, as the kubelet's
+            ``enableDebuggingHandlers: false`` has it.
         tls_certificate, tls_private_key: for it, PEM or path; both None: self-signed.
         rotate_server_certificates: have the cluster sign the serving certificate (kubernetes.io/kubelet-serving), wait until
             somebody approves that, and renew it; the node is not Ready before. Not with a given one.
@@ -106,6 +108,7 @@ class KubeletConfig:
     kubelet_server: bool = True
     listen_host: str = ""
     listen_port: int = 10250
+    debugging_handlers: bool = True
     tls_certificate: Pem | None = None
     tls_private_key: Pem | None = field(default=None, repr=False)
     rotate_server_certificates: bool = False

@@ -36,6 +36,7 @@ def configz(config: KubeletConfig, port: int) -> dict[str, Any]:
                 "cacheUnauthorizedTTL": format_duration(config.access_denied_cache),
             },
         },
+        "enableDebuggingHandlers": config.debugging_handlers,
         "streamingConnectionIdleTimeout": format_duration(config.stream_limits.idle_timeout),
         "clusterDomain": config.cluster_domain,
         "clusterDNS": list(config.cluster_dns),

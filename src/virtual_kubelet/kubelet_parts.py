@@ -146,7 +146,7 @@ async def make_parts(config: KubeletConfig, stack: AsyncExitStack, deadline: flo
     pods.seen = lambda: node_controller.seen
     https = None
     if tls is not None:
-        https = _https_server(config, client, provider, pod_controller, tls, port)
+        https = _https_server(config, client, provider, pod_controller, node_controller, tls, port)
         tls.on_change = https.replace_context
     url = _url(listeners, ips) if listeners else ""
     serving = None
@@ -303,12 +303,19 @@ def _https_server(
     client: ApiClient,
     provider: PodLifecycleHandler,
     pods: PodController,
+    node: NodeController,
     tls: ServingTls,
     port: int,
 ) -> KubeletServer:
     callers: list[Authenticator] = [CertificateAuthenticator(clock=config.clock)]
     if config.token_reviews:
         callers.append(TokenAuthenticator(client, cache_seconds=config.token_review_cache, clock=config.clock))
+
+    async def node_is_well() -> None:
+        """The provider answers its pings, and nothing else keeps the node from being Ready for good."""
+        wrong = [obstacle.message for obstacle in node.obstacles if not obstacle.starting]
+        if wrong:
+            raise RuntimeError("; ".join(wrong))
 
     def newest_status(key: PodKey) -> PodStatus | None:
         status = pods.newest_status(key)
@@ -327,6 +334,8 @@ def _https_server(
         stream_limits=config.stream_limits,
         newest_status=newest_status,
         configuration=configz(config, port),
+        debugging_handlers=config.debugging_handlers,
+        health_checks={"syncloop": pods.wait_ready, "node": node_is_well},
         clock=config.clock,
     )
 

@@ -14,7 +14,7 @@ from virtual_kubelet.streaming.remote_command.session import RemoteCommandOption
 from virtual_kubelet.streaming.remote_command.spdy_client import CommandEnded, OutputData, SpdyRemoteCommandClient
 from virtual_kubelet.streaming.remote_command.status import CommandStatus
 from virtual_kubelet.streaming.spdy.connection import SpdyConnection
-from virtual_kubelet.streaming.spdy.events import DataReceived, StreamEnded, StreamReset
+from virtual_kubelet.streaming.spdy.events import DataReceived, GoAwayReceived, StreamEnded, StreamReset
 from virtual_kubelet.streaming.websocket.channels import (
     ChannelConnection,
     ChannelData,
@@ -153,6 +153,7 @@ class Forwarding(Talk):
         self.received: dict[int, bytearray] = {}
         self.ends: dict[int, str] = {}
         self.requests = 0
+        self.went_away = False
 
     @classmethod
     async def open(cls, client: RawClient, path: str, *, tunnelled: bool) -> Forwarding:
@@ -187,3 +188,5 @@ class Forwarding(Talk):
                 self.ends[stream] = "end"
             case StreamReset(stream):
                 self.ends[stream] = "reset"
+            case GoAwayReceived():
+                self.went_away = True

@@ -287,6 +287,23 @@ async def test_requests_to_a_container_are_checked_as_the_kubelet_does(
 # Pods, health, metrics
 
 
+@pytest.mark.parametrize(
+    "target",
+    ["/exec/ns/web/main?output=1", "/attach/ns/web/main", "/portForward/ns/web", "/run/ns/web/main?cmd=id",
+     "/containerLogs/ns/web/main", "/runningpods/", "/logs/", "/debug/pprof/", "/exec/whatever"],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_debugging_handlers_that_are_off_are_405_as_with_a_kubelet(make: Make, target: str, method: str) -> None:
+    response = await ask(make(debugging_handlers=False), target, method)
+    assert (response.status, await text(response)) == (405, "Debug endpoints are disabled.\n")
+
+
+async def test_without_debugging_handlers_everything_else_is_there_but_for_the_configuration(make: Make) -> None:
+    server = make(debugging_handlers=False, configuration={})
+    for target, status in (("/pods", 200), ("/metrics", 200), ("/healthz", 200), ("/configz", 404), ("/nope", 404)):
+        assert (await ask(server, target)).status == status
+
+
 async def test_many_pods_are_one_list(make: Make) -> None:
     pods = [pod(f"p{number}", main=RUNNING) for number in range(150)]
     response = await ask(make(pods=pods), "/pods")

@@ -491,6 +491,38 @@ async def test_stopping_the_server_cancels_commands(start: Start, provider: Stre
 
 
 @both
+async def test_when_the_node_stops_each_client_of_a_command_is_told_so(
+    transport: str, start: Start, provider: StreamingProvider
+) -> None:
+    provider.run = forever
+    node = await start()
+    async with command(node, transport, ALL) as session, command(node, transport, ALL) as another:
+        async with asyncio.timeout(20):
+            while len(provider.asked) < 2:
+                await asyncio.sleep(0.01)
+        stopping = asyncio.create_task(node.server.aclose(grace=0.1))
+        for told in (session, another):
+            assert "the node is shutting down" in (await told.finish()).message
+        await stopping
+    assert provider.cancelled.is_set()
+
+
+@both
+async def test_a_command_that_ends_while_the_node_stops_is_not_cut(
+    transport: str, start: Start, provider: StreamingProvider
+) -> None:
+    node = await start()
+    async with command(node, transport, ALL) as session:
+        session.send(b"x")
+        await session.hear(lambda: bool(session.stdout))
+        stopping = asyncio.create_task(node.server.aclose(grace=30))
+        await asyncio.sleep(0)
+        session.end_stdin()
+        assert await session.finish() == CommandStatus.success()
+    await stopping
+
+
+@both
 async def test_many_sessions_half_of_them_cut_leave_nothing(
     transport: str, start: Start, provider: StreamingProvider
 ) -> None:
@@ -678,6 +710,22 @@ async def test_a_client_that_vanishes_has_its_connections_cancelled(
     async with asyncio.timeout(20):
         await provider.cancelled.wait()
     await node.empty()
+
+
+@in_both_forms
+async def test_when_the_node_stops_port_forward_ends_in_order(
+    tunnelled: bool, start: Start, provider: StreamingProvider
+) -> None:
+    node = await start()
+    async with await node.client() as client:
+        forwarding = await Forwarding.open(client, FORWARD, tunnelled=tunnelled)
+        _, data = forwarding.connect(80)
+        forwarding.send(data, b"x")
+        await forwarding.hear(lambda: forwarding.received[data] == b"80:x")
+        stopping = asyncio.create_task(node.server.aclose(grace=0.1))
+        await forwarding.hear(lambda: forwarding.went_away)
+        await stopping
+    assert provider.cancelled.is_set()
 
 
 async def test_half_a_connection_is_told_so_after_a_time(start: Start) -> None:

@@ -193,6 +193,15 @@ def _kubelet_server(parser: Parser) -> None:
         help="--kubelet-server=false: no HTTPS API, so no kubectl logs (default true)",
     )
     group.add_argument(
+        "--enable-debugging-handlers",
+        type=types.boolean,
+        nargs="?",
+        const=True,
+        default=True,
+        metavar="BOOL",
+        help="--enable-debugging-handlers=false: no logs, exec, attach, port-forward, run (default true)",
+    )
+    group.add_argument(
         "--listen",
         type=types.address,
         default=Address("", None),
@@ -354,6 +363,7 @@ def kubelet_config(arguments: argparse.Namespace, client_config: ClientConfig | 
         taints=tuple(taints),
         state_directory=Path(arguments.state_dir) if arguments.state_dir else None,
         kubelet_server=arguments.kubelet_server,
+        debugging_handlers=arguments.enable_debugging_handlers,
         listen_host=arguments.listen.host,
         listen_port=arguments.port if arguments.listen.port is None else arguments.listen.port,
         tls_certificate=arguments.tls_cert_file,

@@ -10,7 +10,7 @@ import errno
 import socket
 import ssl
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from email.utils import formatdate
 from typing import Any, Final
 
@@ -52,6 +52,8 @@ _SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.E
 _SHORTAGE_PAUSE: Final = 1.0
 #: Clean-ups of one request come one inside the other: of its body, and of what that reads from.
 _CLEAN_UPS: Final = 2
+#: Seconds that connections have which were told that the server stops.
+_LAST_WORDS: Final = 1.0
 #: Refused connections are logged once in so many seconds: a flood must not fill the log, too.
 _REFUSAL_LOG_SECONDS: Final = 60.0
 _BACKLOG: Final = 512
@@ -108,8 +110,11 @@ class HttpServer:
             raise RuntimeError("this server has not been started")
         await asyncio.shield(self._runner)
 
-    async def aclose(self, grace: float = 5.0) -> None:
+    async def aclose(self, grace: float = 5.0, *, last_words: Callable[[], None] = lambda: None) -> None:
         """Stop: no new connections, idle ones closed, the others have ``grace`` seconds to finish, then are cut.
+
+        ``last_words`` is called before that if there are any: what it has connections say, and how they end of themselves,
+        has a second more.
 
         Returns when everything has ended, or would not end (logged). Cancelling it cuts at once. What broke the server
         earlier is only logged: ``wait`` raises it.
@@ -124,8 +129,13 @@ class HttpServer:
         try:
             if self._connections or self._greeting:
                 self._empty = asyncio.get_running_loop().create_future()
-                async with asyncio.timeout(grace):
-                    await self._empty
+                try:
+                    async with asyncio.timeout(grace):
+                        await asyncio.shield(self._empty)
+                except TimeoutError:
+                    last_words()
+                    async with asyncio.timeout(_LAST_WORDS):
+                        await self._empty
         except TimeoutError:
             log.info("cutting connections", extra={"connections": str(len(self._connections))})
         finally:

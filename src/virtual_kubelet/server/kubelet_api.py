@@ -32,7 +32,7 @@ from virtual_kubelet.server.health import HealthCheck, healthz
 from virtual_kubelet.server.log_options import TailBudget, parse_log_query
 from virtual_kubelet.server.pod_lists import bound_pods, running_pods
 from virtual_kubelet.server.provider_calls import ProviderCalls
-from virtual_kubelet.server.routes import Match, find_route, method_label, not_found
+from virtual_kubelet.server.routes import Match, debugging_disabled, find_route, method_label, not_found
 from virtual_kubelet.server.statistics import Statistics
 from virtual_kubelet.server.stream_limits import StreamLimits
 from virtual_kubelet.server.stream_requests import check_stream_request
@@ -73,6 +73,7 @@ class KubeletServer:
         health_checks: Mapping[str, HealthCheck] = MappingProxyType({}),
         newest_status: Callable[[PodKey], PodStatus | None] = lambda key: None,
         configuration: Mapping[str, object] | None = None,
+        debugging_handlers: bool = True,
         provider_timeout: float = 30.0,
         clock: Clock | None = None,
     ) -> None:
@@ -91,6 +92,8 @@ class KubeletServer:
             health_checks: shown at ``/healthz``, by name.
             newest_status: a pod's status where this process knows a newer one than the API server; None otherwise.
             configuration: shown at ``/configz``, in the words of the kubelet's ``KubeletConfiguration``; nothing secret.
+            debugging_handlers: the kubelet's ``enableDebuggingHandlers``: without them logs, exec, attach, port-forward, run
+                and ``/runningpods/`` are answered 405, and ``/configz`` is not there.
             provider_timeout: seconds that the provider has to list its pods, or to give its statistics.
             clock: wall time for ``sinceSeconds`` and ``follow``.
         """
@@ -106,6 +109,7 @@ class KubeletServer:
         self._health_checks = health_checks
         self._newest_status = newest_status
         self._configuration = configuration
+        self._debugging_handlers = debugging_handlers
         self._clock = clock or SystemClock()
         self._calls = ProviderCalls(self.metrics, timeout=provider_timeout)
         self._statistics = Statistics(provider, pods, self._calls, started=self._clock.now())
@@ -123,8 +127,9 @@ class KubeletServer:
         await self._http.wait()
 
     async def aclose(self, grace: float = 5.0) -> None:
-        """Stop: requests under way have ``grace`` seconds; then they, followed logs too, are cut."""
-        await self._http.aclose(grace)
+        """Stop: requests and streams under way have ``grace`` seconds. Then clients of streams are told that the node stops,
+        their commands are ended, and everything else, followed logs too, is cut."""
+        await self._http.aclose(grace, last_words=self._streams.stop)
 
     def replace_context(self, ssl_context: ssl.SSLContext, retire: bool) -> None:
         """See ``HttpServer.replace_context``."""
@@ -169,6 +174,8 @@ class KubeletServer:
             return text_response(401, "Unauthorized")
         refusal = await self._authorize(user, request)
         if refusal is not None:
+            return refusal
+        if not self._debugging_handlers and (refusal := debugging_disabled(request.path)) is not None:
             return refusal
         if match is None:
             return not_found(request.path)

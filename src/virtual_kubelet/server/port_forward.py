@@ -69,6 +69,12 @@ class PortForwarding:
         self._connection = WireConnection(transport, early, self._wire, self._receive, self._limits, begin=self._begin)
         return self._connection
 
+    def stop(self) -> None:
+        """End the session, and all its connections."""
+        self._wire.close()
+        self._leave()
+        self._connection.flush()
+
     def _receive(self, event: PortForwardEvent) -> None:
         match event:
             case ForwardIncomplete(request_id):
@@ -107,7 +113,9 @@ class PortForwarding:
         self._connection.taken()
 
     def _leave(self) -> None:
-        """The client has gone, or broke the protocol."""
+        """The client has gone, broke the protocol, or was told to."""
+        if self._over:
+            return
         self._over = True
         for timer in self._waiting.values():
             timer.cancel()

@@ -65,6 +65,7 @@ class RemoteCommand:
         self._on_end = ended
         self._begin = begin
         self._task: asyncio.Task[None] | None = None
+        self._reason = "the node has cancelled the command"
         self._stdin = ByteQueue(self._stdin_taken)
         self._stdin_ended = not options.stdin
         self._resizes = _Resizes()
@@ -83,6 +84,16 @@ class RemoteCommand:
         self._leaving = Deadline(asyncio.get_running_loop(), self._not_left)
         self._connection = WireConnection(transport, early, self._wire, self._receive, self._limits, begin=self._begin)
         return self._connection
+
+    def stop(self, reason: str) -> None:
+        """End the command; the client is told why."""
+        self._reason = reason
+        if self._task is None:
+            self._wire.abort(reason)
+            self._connection.flush()
+        elif not self._task.done():
+            self._task.cancel()
+            self._leaving.set(self._limits.close_timeout)
 
     async def send(self, send: Callable[[Buffer], None], data: Buffer) -> None:
         """What ``OutputStream.write`` does."""
@@ -139,7 +150,7 @@ class RemoteCommand:
     def _ended(self, task: asyncio.Task[None]) -> None:
         """The command's task is done, perhaps cancelled before it began."""
         self._leaving.close()
-        self._finish(CommandStatus.failed("the node has cancelled the command"))
+        self._finish(CommandStatus.failed(self._reason))
         self._on_end()
 
     def _finish(self, status: CommandStatus) -> None:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from virtual_kubelet.server.http_messages import Response, text_response
 
-__all__ = ["Match", "find_route", "method_label", "not_found"]
+__all__ = ["Match", "debugging_disabled", "find_route", "method_label", "not_found"]
 
 
 class Match(NamedTuple):
@@ -55,6 +55,8 @@ _ROUTES: Final[tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]] = (
 _SERVICES: Final = frozenset(
     {"containerLogs", "pods", "runningpods", "stats", "exec", "attach", "portForward", "run", "checkpoint"}
 )
+#: What a kubelet's ``enableDebuggingHandlers: false`` turns off (InstallDebuggingDisabledHandlers).
+_DEBUGGING: Final = frozenset({"run", "exec", "attach", "portForward", "containerLogs", "runningpods", "logs", "debug"})
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -80,6 +82,15 @@ def _parts(path: str) -> list[str]:
     if len(parts) > 1 and not parts[-1]:
         parts.pop()
     return parts
+
+
+def debugging_disabled(path: str) -> Response | None:
+    """What is answered on a path of a debugging handler when those are off; None if it is not one of theirs."""
+    first = _parts(path)[0]
+    if first in _DEBUGGING:
+        text = "Debug endpoints are disabled.\n"
+        return text_response(405, text, ("X-Content-Type-Options", "nosniff"))
+    return not_found(path) if first == "configz" else None
 
 
 def not_found(path: str) -> Response:

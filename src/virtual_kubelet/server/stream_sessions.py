@@ -31,6 +31,7 @@ __all__ = ["StreamSessions"]
 log = get_logger(__name__)
 
 _JSON: Final = ("Content-Type", "application/json")
+_STOPPING: Final = "the node is shutting down"
 _NODE_FAILED: Final = "the node failed; its log says why"
 
 
@@ -50,12 +51,19 @@ class StreamSessions:
         self._calls = calls
         self._limits = limits
         self._spawn = spawn
-        self._sessions = 0
+        self._sessions: dict[object, Callable[[], None]] = {}  # how each is told to end
 
     @property
     def sessions(self) -> int:
         """Number of sessions at this moment, those whose client has gone but whose command goes on included."""
-        return self._sessions
+        return len(self._sessions)
+
+    def stop(self) -> None:
+        """The node stops: every client is told, and every command and connection ended."""
+        if self._sessions:
+            log.info("ending stream sessions", extra={"sessions": str(len(self._sessions))})
+        for stop in list(self._sessions.values()):
+            stop()
 
     async def answer(self, route: str, request: Request, pod: Pod, parameters: Mapping[str, str]) -> Response:
         """Answer ``exec``, ``attach``, ``portForward`` or ``run``.
@@ -79,35 +87,42 @@ class StreamSessions:
         headers, wire, begin = remote_command_upgrade(request, options, self._limits)
         if (refusal := self._full()) is not None:
             return refusal
+        session = object()
         command = RemoteCommand(
-            wire, options, self._limits, run=run, spawn=self._spawn, ended=self._end_session, begin=begin
+            wire, options, self._limits, run=run, spawn=self._spawn, ended=self._ended(session), begin=begin
         )
-        return self._switch(headers, command.upgrade)
+        return self._switch(headers, command.upgrade, session, lambda: command.stop(_STOPPING))
 
     def _port_forward(self, request: Request, key: PodKey) -> Response:
         connect = self._connector(key)
         headers, wire, begin = port_forward_upgrade(request, self._limits)
         if (refusal := self._full()) is not None:
             return refusal
+        session = object()
         forwarding = PortForwarding(
-            wire, self._limits, connect=connect, spawn=self._spawn, ended=self._end_session, begin=begin
+            wire, self._limits, connect=connect, spawn=self._spawn, ended=self._ended(session), begin=begin
         )
-        return self._switch(headers, forwarding.upgrade)
+        return self._switch(headers, forwarding.upgrade, session, forwarding.stop)
 
     def _full(self) -> Response | None:
-        if self._sessions < self._limits.max_sessions:
+        if len(self._sessions) < self._limits.max_sessions:
             return None
         return text_response(429, "too many streams on this node; try again later\n", ("Retry-After", "1"))
 
-    def _switch(self, headers: list[tuple[str, str]], upgrade: UpgradeHandler) -> Response:
+    def _switch(
+        self, headers: list[tuple[str, str]], upgrade: UpgradeHandler, session: object, stop: Callable[[], None]
+    ) -> Response:
         def counted(transport: asyncio.Transport, early: bytes) -> asyncio.Protocol:
-            self._sessions += 1
+            self._sessions[session] = stop
             return upgrade(transport, early)
 
         return Response(101, headers, upgrade=counted)
 
-    def _end_session(self) -> None:
-        self._sessions -= 1
+    def _ended(self, session: object) -> Callable[[], None]:
+        def ended() -> None:
+            del self._sessions[session]
+
+        return ended
 
     def _exec(self, request: Request, key: PodKey, container: str) -> Callable[[AttachIO], Awaitable[CommandStatus]]:
         provider = self._provider
