@@ -81,9 +81,10 @@ if TYPE_CHECKING:
     from virtual_kubelet.node.pod_controller_config import PodControllerConfig as PodControllerConfig
     from virtual_kubelet.node.readiness import NodeReadiness as NodeReadiness
     from virtual_kubelet.providers.process.machine_usage import machine_usage as machine_usage
-    from virtual_kubelet.runtime.checkpoint import PodCheckpoints as PodCheckpoints
     from virtual_kubelet.runtime.dns import NodeDns as NodeDns
     from virtual_kubelet.runtime.dns import pod_dns as pod_dns
+    from virtual_kubelet.runtime.engine_options import CallTimeouts as CallTimeouts
+    from virtual_kubelet.runtime.engine_options import EngineOptions as EngineOptions
     from virtual_kubelet.runtime.pod_engine import PodEngine as PodEngine
     from virtual_kubelet.runtime.pod_hostname import pod_hostname as pod_hostname
     from virtual_kubelet.runtime.resources import container_cgroup as container_cgroup
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "ApiClient": "kube.client",
     "AttachIO": "contracts.streams",
+    "CallTimeouts": "runtime.engine_options",
     "ClientConfig": "kube.config",
     "Clock": "clock",
     "ConfigurationError": "errors",
@@ -111,6 +113,7 @@ _PUBLIC = {
     "ContainerRuntime": "contracts.runtime",
     "ContainerStartError": "contracts.runtime",
     "ContainerStatistics": "contracts.runtime",
+    "EngineOptions": "runtime.engine_options",
     "EnvironmentResolver": "contracts.pods",
     "Image": "contracts.runtime",
     "ImagePullError": "contracts.runtime",
@@ -132,7 +135,6 @@ _PUBLIC = {
     "OutputStream": "contracts.streams",
     "PermanentError": "errors",
     "PodAddresses": "contracts.pods",
-    "PodCheckpoints": "runtime.checkpoint",
     "PodConfiguration": "contracts.configuration",
     "PodController": "node.pod_controller",
     "PodControllerConfig": "node.pod_controller_config",

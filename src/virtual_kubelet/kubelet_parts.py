@@ -198,8 +198,15 @@ def _context(
     tokens: ServiceAccountTokens,
     recorder: EventRecorder,
 ) -> ProviderContext:
-    def record(key: PodKey, event_type: str, reason: str, message: str) -> None:
-        pod = ObjectReference(api_version="v1", kind="Pod", namespace=key.namespace, name=key.name, uid=key.uid)
+    def record(key: PodKey, event_type: str, reason: str, message: str, *, field_path: str | None = None) -> None:
+        pod = ObjectReference(
+            api_version="v1",
+            kind="Pod",
+            namespace=key.namespace,
+            name=key.name,
+            uid=key.uid,
+            field_path=field_path,
+        )
         recorder.event(pod, event_type, reason, message)
 
     async def read(pod: Pod) -> PodConfiguration:

@@ -61,7 +61,7 @@ def context(folder: Path, *, config_path: Path | None = None, clock: Clock | Non
         read_configuration=nothing.configuration,
         services=no_services,
         api_server=None,
-        record_event=lambda key, event_type, reason, message: None,
+        record_event=lambda key, event_type, reason, message, field_path=None: None,
         logger=get_logger("tests"),
         tracer=tracer(),
         clock=clock or SystemClock(),

@@ -76,7 +76,8 @@ async def test_a_supervisor_that_is_killed_again_and_again_runs_nothing_twice_an
         assert len(runs_of(ran)) == len(set(runs_of(ran))), "restartPolicy Never: no container begins twice"
         assert sleepers(seconds) == []
         assert list((tmp_path / "process" / "containers").iterdir()) == []
-        assert list((tmp_path / "process" / "pods").iterdir()) == []
+        assert list((tmp_path / "process" / "pods").glob("*.json")) == []
+        assert list((tmp_path / "process" / "pods" / "files").iterdir()) == []
     async with asyncio.timeout(20):
         while [p for p in processes_with(str(tmp_path / "process")) if is_supervisor(p)]:
             await asyncio.sleep(0.02)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.providers.contexts import context
 from tests.runtime.container_fakes import LoopClock, Runtime, start_error
 from virtual_kubelet.contracts.logs import ContainerLogOptions
 from virtual_kubelet.contracts.pods import PodKey
@@ -14,9 +15,10 @@ from virtual_kubelet.errors import InvalidInputError, NotFoundError
 from virtual_kubelet.objects.core_v1 import Container, ContainerStatus, Pod, PodSpec, PodStatus
 from virtual_kubelet.objects.meta_v1 import ObjectMeta
 from virtual_kubelet.runtime.checkpoint import PodCheckpoints
+from virtual_kubelet.runtime.engine_options import EngineOptions
 from virtual_kubelet.runtime.pod_engine import PodEngine
 
-pytestmark = pytest.mark.looptime
+pytestmark = [pytest.mark.looptime, pytest.mark.may_block]
 
 
 def pod(policy: str = "Always", init: int = 0, grace: int = 30) -> Pod:
@@ -66,7 +68,7 @@ class Engine:
 @asynccontextmanager
 async def running_engine(folder: Path, runtime: Runtime | None = None) -> AsyncIterator[Engine]:
     runtime = runtime or Runtime(LoopClock())
-    engine = PodEngine(runtime, checkpoints=PodCheckpoints(folder), clock=runtime.clock, host_ips=["10.0.0.1"])
+    engine = PodEngine(runtime, context(folder, clock=runtime.clock), EngineOptions(directory=folder))
     async with engine:
         yield Engine(engine, runtime)
 
@@ -239,7 +241,7 @@ async def test_what_the_runtime_cannot_do_is_refused_before_anything_starts(tmp_
         with pytest.raises(InvalidInputError, match="volumes"):
             await e.engine.create_pod(pod())
         assert await e.engine.get_pods() == []
-        assert list(tmp_path.iterdir()) == []
+        assert list(tmp_path.glob("*.json")) == []
 
 
 async def test_a_new_engine_adopts_what_runs_and_changes_nothing(tmp_path: Path) -> None:
@@ -277,7 +279,7 @@ async def test_a_container_of_no_known_pod_is_removed_at_start(tmp_path: Path) -
     async with running_engine(tmp_path, runtime) as e:
         await e.engine.create_pod(pod())
         await settle()
-    for path in tmp_path.iterdir():
+    for path in tmp_path.glob("*.json"):
         path.unlink()
     async with running_engine(tmp_path, runtime):
         assert runtime.instances == {}
@@ -370,7 +372,7 @@ async def test_a_deletion_outlives_a_runtime_that_fails_amid_it(tmp_path: Path, 
         assert e.runtime.refusals == []
         assert e.runtime.instances == {}
         assert await e.engine.get_pods() == []
-        assert list(tmp_path.iterdir()) == []
+        assert list(tmp_path.glob("*.json")) == []
 
 
 async def test_a_restart_outlives_a_runtime_that_cannot_remove_the_run_before(tmp_path: Path) -> None:
@@ -423,6 +425,7 @@ async def test_a_container_that_is_gone_without_a_word_has_ended_nobody_knows_ho
         assert e.status.phase == "Running"
     runtime.instances.clear()
     async with running_engine(tmp_path, runtime) as e:
+        await settle()
         assert e.main.last_state is not None
         assert e.main.last_state.terminated is not None
         assert e.main.last_state.terminated.reason == "ContainerStatusUnknown"
@@ -482,7 +485,7 @@ async def test_a_full_disk_hides_no_status(tmp_path: Path, monkeypatch: pytest.M
         await e.engine.create_pod(pod())
         await settle()
 
-        def full(self: PodCheckpoints, checkpoint: object) -> None:
+        def full(self: PodCheckpoints, uid: str, content: bytes) -> None:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(PodCheckpoints, "save", full)
@@ -510,6 +513,6 @@ async def test_a_container_whose_image_changes_is_replaced_whatever_the_policy_a
     async with running_engine(tmp_path, runtime) as e:
         assert e.main.image == "i"
         await asyncio.sleep(20)
-        assert runtime.signals == [("main", 15), ("main", 15), ("main", 9)]
+        assert runtime.signals == [("main", 15), ("main", 9)]
         assert (e.status.phase, e.main.image, e.main.restart_count) == ("Running", "other", 1)
         assert runtime.started == ["main", "main"]

@@ -84,9 +84,14 @@ class TokenReader(Protocol):
 
 
 class EventCallback(Protocol):
-    """Records a Kubernetes event on a pod; never blocks. No secret and no value of a variable in ``message``."""
+    """Records a Kubernetes event on a pod; never blocks. No secret and no value of a variable in ``message``.
 
-    def __call__(self, key: PodKey, event_type: str, reason: str, message: str) -> None: ...
+    ``field_path`` says which part of the pod it is about, as ``spec.containers{main}``.
+    """
+
+    def __call__(
+        self, key: PodKey, event_type: str, reason: str, message: str, *, field_path: str | None = None
+    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Protocol, runtime_checkable
 
 from virtual_kubelet.contracts.logs import ContainerLogOptions, LogLine
 from virtual_kubelet.contracts.streams import AttachIO, PortStream
-from virtual_kubelet.objects.core_v1 import Container, Pod, ResourceRequirements
+from virtual_kubelet.objects.core_v1 import Container, ContainerUser, Pod, ResourceRequirements
 from virtual_kubelet.objects.stats_v1alpha1 import ContainerStats, NodeStats
 
 __all__ = [
@@ -127,11 +127,13 @@ class Image:
         id: goes to ``imageID`` in statuses; a repository digest if there is one, as a kubelet's.
         user: the user that the image names, for ``runAsNonRoot``: a number, a name, or empty for root.
         size: bytes, for the ``Pulled`` event; None if not known.
+        name: goes to ``image`` in statuses, with its registry and tag; empty: as the pod names it.
     """
 
     id: str
     user: str = ""
     size: int | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,7 @@ class ContainerInstance:
 
     Attributes:
         stop_signal: the number of the signal that asks it to end, where its image names one.
+        user: as whom its first process began, if the runtime knows.
     """
 
     id: str
@@ -200,6 +203,7 @@ class ContainerInstance:
     started_at: datetime
     exit: ContainerExit | None = None
     stop_signal: int = signal.SIGTERM
+    user: ContainerUser | None = None
 
 
 class ContainerRuntime(Protocol):

@@ -1,113 +1,193 @@
-"""What the pod engine does next with a pod's containers. Pure: state × time to actions.
+"""What becomes of a pod when something happens to it or to one of its containers. Pure: state × event → state + actions.
 
-Rules of the kubelet (pkg/kubelet/kuberuntime/kuberuntime_manager.go, computePodActions; kubelet_pods.go, getPhase):
-
-- init containers run one after another; the next starts when the one before has ended with 0;
-- one that fails is run again with back-off, unless the pod's restartPolicy is Never: then the pod has failed;
-- main containers start once all init containers have ended well, and run again as restartPolicy says;
-- the first restart comes at once, later ones after 10 s, doubling to 300 s; a run of ten minutes begins that anew
-  (client-go's util/flowcontrol/backoff.go, with the recordings of always-crash-loop);
-- a start that failed is tried again after 1 s, doubling to 300 s;
-- a main container whose image changes is ended, and runs again at once;
-- a pod with restartPolicy Never or OnFailure has ended when no container runs or will run again.
+``CONTAINER_TABLE`` is for one container, ``POD_TABLE`` for the pod; what is not in them changes nothing, so a runtime that
+tells an end twice, or the end of a container of long ago, does no harm. What comes next without anything happening (a
+back-off is over, a container has its turn) is in ``next_steps``. ``docs/pod-semantics.md`` has both tables as pictures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from virtual_kubelet.contracts.runtime import ContainerExit
+from virtual_kubelet.runtime import pod_events as on
+from virtual_kubelet.runtime.container_transitions import CONTAINER_TABLE, UNKNOWN
+from virtual_kubelet.runtime.pod_events import Action, ContainerEvent, PodEvent
+from virtual_kubelet.runtime.pod_state import ContainerPhase, Ending, Now, PodStage, PodState
+from virtual_kubelet.runtime.restarts import retry_delay, runs_again, will_run_again
+from virtual_kubelet.runtime.transition_options import TransitionOptions
 
-__all__ = ["BACKOFF_CAP", "BACKOFF_INITIAL", "Run", "Step", "backoff_of", "next_steps", "phase_of", "start_backoff_of"]
+__all__ = ["CONTAINER_TABLE", "POD_TABLE", "UNKNOWN", "PodEntry", "TransitionOptions", "apply"]
 
-BACKOFF_INITIAL: Final = timedelta(seconds=10)
-BACKOFF_CAP: Final = timedelta(seconds=300)
-#: A run longer than this clears the back-off (twice the cap).
-BACKOFF_RESET: Final = timedelta(minutes=10)
-_START_BACKOFF: Final = timedelta(seconds=1)
+Stage = PodStage
 
-
-@dataclass(slots=True)
-class Run:
-    """One container of a pod and its runs.
-
-    Attributes:
-        attempts: runs begun; the restart count is one less.
-        started_at, exit: of the newest run; ``exit`` None while it runs.
-        backoff: delay before the next run, after those so far.
-        start_failures: how often starting has failed since, in a way that is tried again.
-        due: monotonic time of the next start; it does not count before that.
-        replace: what it is made of has changed: it ends, and runs again at once whatever the policy.
-    """
-
-    name: str
-    attempts: int = 0
-    started_at: datetime | None = None
-    exit: ContainerExit | None = None
-    backoff: timedelta = timedelta(0)
-    start_failures: int = 0
-    due: float = 0.0
-    replace: bool = False
-
-    @property
-    def running(self) -> bool:
-        return self.started_at is not None and self.exit is None
+PodRule: TypeAlias = Callable[[PodState, Any, TransitionOptions, Now], list[Action]]
 
 
-class Step(NamedTuple):
-    """Start this container now, or, with ``at``, not before that monotonic time."""
+class PodEntry(NamedTuple):
+    """A line of the table: what to do, and the stages that may come of it."""
 
-    run: Run
-    at: float | None = None
-
-
-def backoff_of(run: Run) -> timedelta:
-    """The delay after the run that has just ended: none after the first and after a long one, then doubled."""
-    lasted = run.exit.finished_at - run.started_at if run.started_at is not None and run.exit is not None else None
-    if run.replace or run.attempts <= 1 or (lasted is not None and lasted > BACKOFF_RESET):
-        return timedelta(0)
-    return min(BACKOFF_CAP, max(BACKOFF_INITIAL, run.backoff * 2))
+    rule: PodRule
+    to: frozenset[PodStage]
 
 
-def start_backoff_of(run: Run) -> timedelta:
-    """The delay after a start that has just failed."""
-    return min(BACKOFF_CAP, _START_BACKOFF * (1 << min(max(0, run.start_failures - 1), 16)))
+def apply(state: PodState, event: ContainerEvent | PodEvent, options: TransitionOptions, now: Now) -> list[Action]:
+    """Change ``state`` as the tables say; gives what is to be done, in order."""
+    name = getattr(event, "name", None)
+    if name is None:
+        entry = POD_TABLE.get((state.stage, type(event)))
+        return [] if entry is None else entry.rule(state, event, options, now)
+    record = state.find(name)
+    line = None if record is None else CONTAINER_TABLE.get((record.phase, type(event)))
+    return [] if record is None or line is None else line.rule(state, record, event, options, now)
 
 
-def _due(run: Run, now: float) -> Step:
-    return Step(run) if run.due <= now else Step(run, run.due)
+def _prepared(state: PodState, event: on.Prepared, _: TransitionOptions, now: Now) -> list[Action]:
+    state.stage, state.sandbox, state.prepared, state.failures = Stage.ACTIVE, event.sandbox, True, 0
+    return [on.Report()]
 
 
-def _again(run: Run, policy: str) -> bool:
-    if run.exit is None:
-        return False
-    return run.replace or policy == "Always" or (policy == "OnFailure" and run.exit.exit_code != 0)
+def _preparation_failed(
+    state: PodState, event: on.PreparationFailed, options: TransitionOptions, now: Now
+) -> list[Action]:
+    state.failures += 1
+    wait = retry_delay(state.failures, options.backoff) if event.wait is None else event.wait
+    state.due = now.monotonic + wait
+    return [on.Record("Warning", event.reason, event.message)] if event.message else []
 
 
-def next_steps(init: Sequence[Run], main: Sequence[Run], policy: str, now: float) -> list[Step]:
-    """The containers to start now or later; none if all run, or the pod has ended."""
-    for run in init:
-        if run.exit is not None and run.exit.exit_code == 0:
-            continue
-        if run.running:
-            return []
-        if run.exit is not None and policy == "Never":
-            return []
-        return [_due(run, now)]
-    return [_due(run, now) for run in main if not run.running and (run.exit is None or _again(run, policy))]
+def _prepared_too_late(state: PodState, event: on.Prepared, _: TransitionOptions, now: Now) -> list[Action]:
+    state.sandbox = event.sandbox  # to be removed with the pod
+    return []
 
 
-def phase_of(init: Sequence[Run], main: Sequence[Run], policy: str) -> str:
-    """The pod's phase, from its containers."""
-    for run in init:
-        if run.exit is None or run.exit.exit_code != 0:
-            failed = run.exit is not None and policy == "Never"
-            return "Failed" if failed else "Pending"
-    if any(run.attempts == 0 for run in main):
-        return "Running" if any(run.running for run in main) else "Pending"
-    if any(run.running or _again(run, policy) for run in main):
-        return "Running"
-    return "Failed" if any(run.exit is not None and run.exit.exit_code != 0 for run in main) else "Succeeded"
+def _sandbox_lost(state: PodState, event: on.SandboxLost, _: TransitionOptions, now: Now) -> list[Action]:
+    if state.sandbox is None or state.sandbox.id != event.sandbox_id:
+        return []
+    state.stage, state.sandbox, state.prepared = Stage.RESETTING, None, False
+    if any(will_run_again(state, record) or record.up for record in state.main):
+        for record in state.init:
+            record.stale = record.attempts > 0
+            if record.phase is ContainerPhase.EXITED and not record.sidecar:
+                record.due = now.monotonic
+        killed = ContainerExit(137, now.wall)
+        for record in state.main:
+            ended = killed if record.up else record.exit
+            record.stale = ended is not None and (record.change or runs_again(state, record, ended))
+    message = "Pod sandbox changed, it will be killed and re-created."
+    return [on.Record("Normal", "SandboxChanged", message), on.Report()]
+
+
+def _sandbox_lost_at_the_end(state: PodState, event: on.SandboxLost, _: TransitionOptions, now: Now) -> list[Action]:
+    if state.sandbox is not None and state.sandbox.id == event.sandbox_id:
+        state.sandbox, state.prepared = None, False
+    return []
+
+
+def _updated(state: PodState, event: on.Updated, _: TransitionOptions, now: Now) -> list[Action]:
+    images = {record.name: state.spec_of(record).image for record in state.containers}
+    state.pod = event.pod
+    state.take_containers()
+    state.set_deadline(now)
+    for record in state.containers:
+        changed = record.name in images and state.spec_of(record).image != images[record.name]
+        if changed and record.phase is ContainerPhase.FAILED and record.failures:
+            record.due, record.failures = now.monotonic, 0
+    return [on.Report(), on.Refresh()]
+
+
+def _updated_at_the_end(state: PodState, event: on.Updated, _: TransitionOptions, now: Now) -> list[Action]:
+    known = {record.name for record in state.containers}
+    added = [c.name for c in event.pod.spec.ephemeral_containers or () if c.name not in known]
+    state.pod = event.pod
+    # A container that came too late is none: it never runs.
+    if added:
+        state.pod.spec.ephemeral_containers = [
+            c for c in event.pod.spec.ephemeral_containers or () if c.name in known
+        ] or None
+    return [on.Report(), on.Refresh()]
+
+
+def _deleted(state: PodState, event: on.Deleted, _: TransitionOptions, now: Now) -> list[Action]:
+    state.deleting = True
+    metadata = event.pod.metadata
+    state.pod.metadata.generation = metadata.generation
+    state.pod.metadata.deletion_timestamp = metadata.deletion_timestamp
+    state.pod.metadata.deletion_grace_period_seconds = metadata.deletion_grace_period_seconds
+    return _end_by(state, Ending(event.until))
+
+
+def _deleted_when_ended(state: PodState, event: on.Deleted, options: TransitionOptions, now: Now) -> list[Action]:
+    actions = _deleted(state, event, options, now)
+    state.stage = Stage.REMOVING
+    return [*actions, on.RemovePod()]
+
+
+def _end(state: PodState, event: on.End, _: TransitionOptions, now: Now) -> list[Action]:
+    return _end_by(state, event.ending)
+
+
+def _end_by(state: PodState, ending: Ending) -> list[Action]:
+    """A second, shorter grace period counts at once; a longer one never prolongs."""
+    if state.ending is None:
+        state.ending = ending
+    else:
+        state.ending.until = min(state.ending.until, ending.until)
+        state.ending.failure = state.ending.failure or ending.failure
+    for record in state.containers:
+        if record.stop is not None:
+            record.stop.until = min(record.stop.until, state.ending.until)
+    if state.stage in (Stage.PREPARING, Stage.ACTIVE, Stage.RESETTING):
+        state.stage = Stage.ENDING
+    return [on.Report()]
+
+
+def _reset(state: PodState, event: on.Emptied, _: TransitionOptions, now: Now) -> list[Action]:
+    state.stage, state.due = Stage.PREPARING, now.monotonic
+    return []
+
+
+def _ended(state: PodState, event: on.Emptied, _: TransitionOptions, now: Now) -> list[Action]:
+    state.stage = Stage.REMOVING if state.deleting else Stage.ENDED
+    if state.deleting:
+        return [on.Report(), on.RemovePod()]
+    return [on.Report(), *([on.RemoveSandbox(state.sandbox.id)] if state.sandbox is not None else [])]
+
+
+def _removed(state: PodState, event: on.Removed, _: TransitionOptions, now: Now) -> list[Action]:
+    state.stage = Stage.GONE
+    return []
+
+
+def _forget(state: PodState, event: on.Forget, _: TransitionOptions, now: Now) -> list[Action]:
+    state.obsolete = [one for one in state.obsolete if one not in event.ids]
+    return []
+
+
+def _to(rule: PodRule, *stages: PodStage) -> PodEntry:
+    return PodEntry(rule, frozenset(stages))
+
+
+_BEFORE_THE_END: Final = (Stage.PREPARING, Stage.ACTIVE, Stage.RESETTING)
+
+POD_TABLE: Final[Mapping[tuple[PodStage, type[Any]], PodEntry]] = {
+    (Stage.PREPARING, on.Prepared): _to(_prepared, Stage.ACTIVE),
+    (Stage.PREPARING, on.PreparationFailed): _to(_preparation_failed, Stage.PREPARING),
+    (Stage.ENDING, on.Prepared): _to(_prepared_too_late, Stage.ENDING),
+    (Stage.ACTIVE, on.SandboxLost): _to(_sandbox_lost, Stage.RESETTING),
+    (Stage.ENDING, on.SandboxLost): _to(_sandbox_lost_at_the_end, Stage.ENDING),
+    (Stage.RESETTING, on.Emptied): _to(_reset, Stage.PREPARING),
+    (Stage.ENDING, on.Emptied): _to(_ended, Stage.ENDED, Stage.REMOVING),
+    (Stage.ENDED, on.SandboxLost): _to(_sandbox_lost_at_the_end, Stage.ENDED),
+    (Stage.ENDED, on.Deleted): _to(_deleted_when_ended, Stage.REMOVING),
+    (Stage.ENDED, on.Updated): _to(_updated_at_the_end, Stage.ENDED),
+    (Stage.ENDING, on.Updated): _to(_updated_at_the_end, Stage.ENDING),
+    (Stage.ENDING, on.Deleted): _to(_deleted, Stage.ENDING),
+    (Stage.ENDING, on.End): _to(_end, Stage.ENDING),
+    (Stage.REMOVING, on.Removed): _to(_removed, Stage.GONE),
+    **{(stage, on.Updated): _to(_updated, stage) for stage in _BEFORE_THE_END},
+    **{(stage, on.Deleted): _to(_deleted, Stage.ENDING) for stage in _BEFORE_THE_END},
+    **{(stage, on.End): _to(_end, Stage.ENDING) for stage in _BEFORE_THE_END},
+    **{(stage, on.Forget): _to(_forget, stage) for stage in (*_BEFORE_THE_END, Stage.ENDING, Stage.ENDED)},
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from virtual_kubelet import (
     ContainerLogOptions,
     ContainerStartError,
     LogLine,
+    PodSandbox,
     PortStream,
     TransientError,
 )
@@ -153,10 +154,11 @@ class ProcessRuntime:
                 return
             await asyncio.sleep(0.1)
 
-    async def run_command(
-        self, pod: Pod, container: Container, container_id: str, command: Sequence[str], streams: AttachIO
+    async def exec_in_container(
+        self, container_id: str, config: ContainerConfig, command: Sequence[str], streams: AttachIO
     ) -> int:
-        """As ``ContainerExec.run_in_container``: as the container's user, in its directory, with its environment."""
+        """As the container's user, in its directory, with its environment; one more process of the machine."""
+        pod, container = config.pod, config.container
         identity = identity_of(pod, container)
         environment = _environment(pod, container, terminal=streams.tty)
 
@@ -175,13 +177,15 @@ class ProcessRuntime:
         }
         return await run_command(container.name, wanted, streams, enter)
 
-    async def attach(self, container: Container, container_id: str, streams: AttachIO) -> None:
-        """As ``ContainerAttach.attach_to_container``. Raises ``TransientError`` if the client is too slow for the output."""
+    async def attach_container(self, container_id: str, config: ContainerConfig, streams: AttachIO) -> None:
+        """Input goes to containers with ``stdin``. Raises ``TransientError`` if the client is too slow for the output."""
         directory = self._directory / "containers" / container_id
-        await attach(self._client.request, directory, container, container_id, streams)
+        await attach(self._client.request, directory, config.container, container_id, streams)
 
-    async def port_forward(self, container_ids: Collection[str], port: int, stream: PortStream) -> None:
-        """As ``PortForwarder.port_forward``, to a port on which one of these containers listens."""
+    async def forward_port(
+        self, pod: Pod, sandbox: PodSandbox | None, container_ids: Sequence[str], port: int, stream: PortStream
+    ) -> None:
+        """Pods share the machine's network: only a port on which one of these containers listens is the pod's."""
         mains = [described["pid"] for described in await self.described() if described["id"] in container_ids]
         await forward(port, mains, stream)
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from virtual_kubelet import (
-    AttachIO,
-    PodCheckpoints,
+    EngineOptions,
     PodEngine,
-    PodKey,
-    PortStream,
     ProviderConfigError,
     ProviderContext,
 )
@@ -56,46 +51,16 @@ class ProcessProvider(PodEngine):
         )
         super().__init__(
             self._processes,
-            checkpoints=PodCheckpoints(directory / "pods"),
-            runtime_name="process",
-            clock=context.clock,
-            host_ips=[context.internal_ip],
+            context,
+            EngineOptions(runtime_name="process", directory=directory / "pods"),
         )
         self._statistics = ProcessStatistics(
             context.node_name, directory, self._processes.described, clock=context.clock
         )
-        self._open = AsyncExitStack()
-
-    async def __aenter__(self) -> ProcessProvider:
-        await self._open.enter_async_context(self._processes)
-        try:
-            await super().__aenter__()
-        except BaseException:
-            await self._open.aclose()
-            raise
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await super().__aexit__(*exc_info)
-        await self._open.aclose()
 
     async def get_stats_summary(self, *, only_cpu_and_memory: bool) -> Summary:
         """This machine, and what the processes of each container use."""
         return await self._statistics.summary(only_cpu_and_memory=only_cpu_and_memory)
-
-    async def run_in_container(self, key: PodKey, container: str, command: Sequence[str], streams: AttachIO) -> int:
-        """See ``ContainerExec``. No isolation here either: a command is one more process of the machine."""
-        pod, found, container_id = self.running_container(key, container)
-        return await self._processes.run_command(pod, found, container_id, command, streams)
-
-    async def attach_to_container(self, key: PodKey, container: str, streams: AttachIO) -> None:
-        """See ``ContainerAttach``. Input goes to containers with ``stdin``."""
-        _, found, container_id = self.running_container(key, container)
-        await self._processes.attach(found, container_id, streams)
-
-    async def port_forward(self, key: PodKey, port: int, stream: PortStream) -> None:
-        """See ``PortForwarder``. Pods share the machine's network: only a port on which this pod listens is its own."""
-        await self._processes.port_forward(self.running_containers(key), port, stream)
 
     def configure_node(self, node: Node) -> None:
         """The machine's CPUs and memory, or the configuration's; 110 pods, as a kubelet."""

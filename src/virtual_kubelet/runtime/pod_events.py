@@ -1,0 +1,389 @@
+"""What happens to a pod, and what is to be done about it: the words of ``transitions``. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from virtual_kubelet.contracts.runtime import ContainerExit, ContainerInstance, Image, PodSandbox
+from virtual_kubelet.objects.core_v1 import Container, LifecycleHandler, Pod
+from virtual_kubelet.runtime.pod_state import Ending, StopReason
+
+__all__ = [
+    "Action",
+    "BackOff",
+    "Begin",
+    "ContainerEvent",
+    "CutHook",
+    "CutStart",
+    "Deleted",
+    "Emptied",
+    "End",
+    "Exited",
+    "Forget",
+    "HookDone",
+    "Lost",
+    "NotStarted",
+    "PodEvent",
+    "PreparationFailed",
+    "Prepare",
+    "Prepared",
+    "ProbeFailed",
+    "Probed",
+    "Record",
+    "Refresh",
+    "Remove",
+    "RemovePod",
+    "RemoveSandbox",
+    "Removed",
+    "Report",
+    "Resize",
+    "RunPostStart",
+    "RunPreStop",
+    "SandboxLost",
+    "Send",
+    "SignalFailed",
+    "Signalled",
+    "Start",
+    "StartFailed",
+    "StartProbes",
+    "Started",
+    "Stop",
+    "StopProbes",
+    "Updated",
+]
+
+
+# Events of one container
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """It has its turn."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackOff:
+    """It would run again, but not before its back-off is over."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The runtime has started it."""
+
+    name: str
+    instance: ContainerInstance
+    image: Image | None = None
+    wanted_image: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed:
+    """It could not be started.
+
+    Attributes:
+        exit_code: as in ``ContainerStartError``.
+        wait: seconds until it is tried again, if whoever failed knows.
+        unsure: the runtime may have started it all the same.
+        recorded: whoever failed has recorded its events.
+    """
+
+    name: str
+    reason: str
+    message: str
+    exit_code: int | None = None
+    wait: float | None = None
+    unsure: bool = False
+    recorded: bool = False
+    image: Image | None = None
+    wanted_image: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """Its start was given up before the runtime was asked: its pod ends."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class HookDone:
+    """Its hook has ended: postStart, or preStop. ``error`` is a sentence, if a postStart hook failed, or a preStop hook
+    was cut short; who ran it has recorded its own failures."""
+
+    name: str
+    post_start: bool
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """Its probes say something else than before."""
+
+    name: str
+    started: bool
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFailed:
+    """A probe says that it has to go, within ``grace`` seconds."""
+
+    name: str
+    kind: str
+    grace: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """It has to end, for a reason of its pod's."""
+
+    name: str
+    reason: StopReason
+    until: float
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Signalled:
+    name: str
+    number: int
+    kill: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SignalFailed:
+    name: str
+    kill: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """A container of the runtime's has ended."""
+
+    name: str
+    container_id: str
+    exit: ContainerExit
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The runtime does not know its container any more: nobody will ever tell how it ended."""
+
+    name: str
+    container_id: str
+
+
+ContainerEvent: TypeAlias = (
+    Begin
+    | BackOff
+    | Started
+    | StartFailed
+    | NotStarted
+    | HookDone
+    | Probed
+    | ProbeFailed
+    | Stop
+    | Signalled
+    | SignalFailed
+    | Exited
+    | Lost
+)
+
+
+# Events of the pod
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """It has its volumes, and its sandbox if the runtime has any."""
+
+    sandbox: PodSandbox | None
+
+
+@dataclass(frozen=True, slots=True)
+class PreparationFailed:
+    reason: str
+    message: str
+    wait: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxLost:
+    sandbox_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """Spec, labels or annotations are others now."""
+
+    pod: Pod
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """It is to end, within ``until`` (monotonic), and to be forgotten then."""
+
+    pod: Pod
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """It ends by itself: its containers are done, or it has failed as a whole."""
+
+    ending: Ending
+
+
+@dataclass(frozen=True, slots=True)
+class Emptied:
+    """Nothing of it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """All of it is gone from the runtime and the disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """These runs are gone from the runtime."""
+
+    ids: frozenset[str]
+
+
+PodEvent: TypeAlias = Prepared | PreparationFailed | SandboxLost | Updated | Deleted | End | Emptied | Removed | Forget
+
+
+# Actions
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the pod's status as it is now, whatever comes next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A Kubernetes event on the pod, or on one of its containers."""
+
+    event_type: str
+    reason: str
+    message: str
+    container: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Volumes and sandbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """Bring the files of its volumes up to date: what they show may have changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunPostStart:
+    name: str
+    container_id: str
+    handler: LifecycleHandler = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RunPreStop:
+    name: str
+    container_id: str
+    handler: LifecycleHandler = field(repr=False)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CutHook:
+    """End a hook that runs."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CutStart:
+    """Give its start up, if the runtime has not been asked yet."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartProbes:
+    name: str
+    container_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopProbes:
+    """``terminating``: its pod ends and it still runs: only readiness goes on being probed."""
+
+    name: str
+    terminating: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A signal."""
+
+    name: str
+    container_id: str
+    number: int
+    kill: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    name: str
+    container_id: str
+    container: Container = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Runs that nobody can ask for any more."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveSandbox:
+    sandbox_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemovePod:
+    """Its containers, sandbox, volumes, files and checkpoint."""
+
+
+Action: TypeAlias = (
+    Report
+    | Record
+    | Prepare
+    | Refresh
+    | Start
+    | CutStart
+    | RunPostStart
+    | RunPreStop
+    | CutHook
+    | StartProbes
+    | StopProbes
+    | Send
+    | Resize
+    | Remove
+    | RemoveSandbox
+    | RemovePod
+)

@@ -1,0 +1,193 @@
+"""One pod's task: takes what happens, asks the tables, does what they say, tells the status. It decides nothing.
+
+Whatever takes time is a task of its own that puts an event into the inbox when it is over; so a deletion, or a shorter
+grace period, is never behind a pull or a hook. What a checkpoint has to know is on disk before it is acted upon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from virtual_kubelet.contracts.pods import PodKey
+from virtual_kubelet.contracts.runtime import ContainerExit, ContainerInstance
+from virtual_kubelet.objects.core_v1 import PodStatus
+from virtual_kubelet.runtime import pod_events as on
+from virtual_kubelet.runtime.adoption import adopt_instances
+from virtual_kubelet.runtime.engine_parts import EngineParts
+from virtual_kubelet.runtime.next_steps import advance, is_over
+from virtual_kubelet.runtime.pod_operations import PodOperations
+from virtual_kubelet.runtime.pod_state import ContainerPhase, PodStage, PodState
+from virtual_kubelet.runtime.status import build_status
+from virtual_kubelet.runtime.transitions import apply
+from virtual_kubelet.telemetry.logs import bind, get_logger
+from virtual_kubelet.telemetry.tracing import span
+
+__all__ = ["PodTask"]
+
+log = get_logger(__name__)
+
+#: Seconds until something that failed is tried again: doubled from the first to the second.
+_RETRY: Final = (0.5, 60.0)
+#: Seconds; a loop may wake a little before the time.
+_SHORTEST_WAIT: Final = 0.01
+_STARTS: Final = frozenset({ContainerPhase.STARTING, ContainerPhase.POST_START})
+
+
+class PodTask:
+    """Run ``run``; ``post`` events. ``state`` is only its to change."""
+
+    def __init__(self, parts: EngineParts, state: PodState) -> None:
+        self.state = state
+        self.key = PodKey.of(state.pod)
+        self.status = PodStatus(phase="Pending")
+        self.task: asyncio.Task[None] | None = None
+        self._parts = parts
+        self._inbox: list[on.ContainerEvent | on.PodEvent] = []
+        self._wake = asyncio.Event()
+        self._saved = b""
+        self._held_since: float | None = None
+        self._operations = PodOperations(parts, state, self.key, self)
+        self._adopted: list[on.Action] = []
+
+    @property
+    def gone(self) -> bool:
+        return self.state.stage is PodStage.GONE
+
+    def post(self, event: on.ContainerEvent | on.PodEvent) -> None:
+        """It has happened; never blocks."""
+        self._inbox.append(event)
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Look again."""
+        self._wake.set()
+
+    def container_exited(self, name: str, container_id: str, ended: ContainerExit) -> None:
+        self._operations.read_end(name, container_id, ended)
+
+    def sandbox_exited(self, sandbox_id: str) -> None:
+        self.post(on.SandboxLost(sandbox_id))
+
+    def adopt(self, instances: Sequence[ContainerInstance], sandboxes: Sequence[str] | None) -> None:
+        """Before ``run``: bring the state in line with what the runtime has. ``sandboxes``: ids of those that are alive."""
+        parts, state = self._parts, self.state
+        self._adopted = adopt_instances(state, instances, parts.options.transitions, parts.now())
+        if sandboxes is not None and state.sandbox is not None:
+            parts.index.sandboxes[state.sandbox.id] = self
+            if state.sandbox.id not in sandboxes:
+                self._adopted += apply(state, on.SandboxLost(state.sandbox.id), parts.options.transitions, parts.now())
+        for instance in instances:
+            record = state.find(instance.labels.get("container", ""))
+            ended = parts.index.own(self, instance.labels.get("container", ""), instance)
+            if record is not None and record.run is not None and record.run.id == instance.id and record.up and ended:
+                self._adopted += apply(
+                    state, on.Exited(record.name, instance.id, ended), parts.options.transitions, parts.now()
+                )
+        self.report()
+
+    async def run(self) -> None:
+        """Until the pod is gone, or cancelled; what runs goes on running then."""
+        key = self.key
+        with bind(namespace=key.namespace, pod=key.name, uid=key.uid):
+            async with self._operations:
+                await self._run()
+
+    async def _run(self) -> None:
+        retry = _RETRY[0]
+        adopted, self._adopted = self._adopted, []
+        self._operations.resume()
+        while not self.gone:
+            self._wake.clear()
+            try:
+                with span("sync pod", namespace=self.key.namespace, pod=self.key.name):
+                    wait = await self._sync(adopted)
+                retry, adopted = _RETRY[0], []
+            except Exception as error:
+                # A fault of ours: the pod's task outlives it, says it, and tries again.
+                log.error("a pod could not be brought forward: %s", error, exc_info=error)
+                wait, retry = retry, min(_RETRY[1], retry * 2)
+            if self.gone:
+                return
+            try:
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _sync(self, actions: Sequence[on.Action]) -> float | None:
+        """Take what has happened, and go on from there; gives the seconds until the next look."""
+        parts, state, options = self._parts, self.state, self._parts.options.transitions
+        due = [*actions]
+        events, self._inbox = self._inbox, []
+        for event in events:
+            made = apply(state, event, options, parts.now())
+            # What ends the pod is told with its end.
+            if any(isinstance(action, on.Report) for action in made) and not is_over(state):
+                self.report()
+            due += made
+        now = parts.now()
+        steps = advance(state, options, now)
+        due += steps.actions
+        if any(isinstance(action, on.Report) for action in steps.actions) or not self._is_held(now.monotonic):
+            self.report()
+        retry = await self._save()
+        for action in due:
+            self._operations.perform(action)
+        times = [] if steps.at is None else [steps.at]
+        if self._held_since is not None:
+            times.append(self._held_since + parts.options.hold_reports)
+        waits = [max(_SHORTEST_WAIT, min(times) - now.monotonic)] if times else []
+        return min([*waits, *([] if retry is None else [retry])], default=None)
+
+    def _is_held(self, now: float) -> bool:
+        """Whether a start is under way that may soon be told with the rest."""
+        if not any(record.phase in _STARTS for record in self.state.containers):
+            self._held_since = None
+            return False
+        if self._held_since is None:
+            self._held_since = now
+        if now - self._held_since < self._parts.options.hold_reports:
+            return True
+        self._held_since = None
+        return False
+
+    def report(self) -> None:
+        """Tell the status as it is now, if it is another than before."""
+        parts, state = self._parts, self.state
+        pod = parts.context.pods.get(self.key.namespace, self.key.name) if state.pod.spec.readiness_gates else None
+        same = pod is not None and pod.metadata.uid == self.key.uid
+        status = build_status(
+            state,
+            host_ips=parts.host_ips,
+            pod_ips=self._operations.pod_ips,
+            others=(pod.status.conditions or ()) if pod is not None and same else (),
+            runtime_name=parts.options.runtime_name,
+        )
+        if status == self.status:
+            return
+        self.status = status
+        state.conditions = status.conditions or []
+        parts.notify(self.key, status)
+
+    async def _save(self) -> float | None:
+        """Write the checkpoint, if it says something else than before. A disk that is full holds nothing up: it is tried
+        again, in the seconds that are given then."""
+        parts, state = self._parts, self.state
+        if state.stage in (PodStage.REMOVING, PodStage.GONE):
+            return None
+        content = msgspec.json.encode(state)
+        if content == self._saved:
+            return None
+        try:
+            await asyncio.to_thread(parts.checkpoints.save, self.key.uid, parts.checkpoints.encode(state, parts.now()))
+        except OSError as error:
+            message = f"Failed to write the pod's checkpoint: {error.strerror or error}"
+            parts.context.record_event(self.key, "Warning", "FailedCheckpoint", message)
+            log.error("the pod's checkpoint could not be written: %s", error)
+            return _RETRY[1]
+        self._saved = content
+        return None
