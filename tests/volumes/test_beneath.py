@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import stat
 import threading
@@ -97,13 +98,14 @@ def test_a_file_is_no_directory(root: int) -> None:
 
 
 def test_no_descriptor_is_left_behind(root: int) -> None:
-    before = os.listdir("/proc/self/fd")
+    gc.collect()
+    before = set(os.listdir("/proc/self/fd"))
     for path in ("a/b", "none", "../x", "file/x"):
         try:
             os.close(open_beneath(root, path))
         except OSError:
             continue
-    assert os.listdir("/proc/self/fd") == before
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_directory_that_is_swapped_for_a_link_meanwhile_does_not_help(root: int, tmp_path: Path) -> None:
@@ -135,7 +137,7 @@ NAMES = st.sampled_from(["a", "b", "..", ".", "", "link", "other", "/"])
 TARGETS = st.lists(NAMES, min_size=1, max_size=4).map("/".join).filter(bool)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(link=TARGETS, other=TARGETS, path=TARGETS, make=st.booleans())
 def test_hostile_paths(tmp_path_factory: pytest.TempPathFactory, link: str, other: str, path: str, make: bool) -> None:
     top = tmp_path_factory.mktemp("top")

@@ -564,3 +564,21 @@ async def test_a_call_that_was_cancelled_does_not_run_into_the_next(
     go_on.set()
     await ending
     assert order == ["written", "removed"]
+
+
+class TestLimits:
+    async def test_an_empty_dir_beyond_its_limit_is_a_reason_to_evict_the_pod(self, plain: Rig) -> None:
+        pod = pod_with({"emptyDir": {"sizeLimit": "1Mi"}}, {"emptyDir": {}}, {"emptyDir": {"sizeLimit": "0"}})
+        volumes = await plain.prepared(pod)
+        (volumes_path(plain, "v1") / "large").write_bytes(bytes(2**21))
+        (volumes_path(plain, "v2") / "large").write_bytes(bytes(2**21))
+        (volumes_path(plain, "v0") / "file").write_bytes(bytes(2**19))
+        assert await volumes.over_limit() is None
+        assert (await volumes.usage()).keys() == {"v0", "v1", "v2"}
+        (volumes_path(plain, "v0") / "more").write_bytes(bytes(2**20))
+        assert await volumes.over_limit() == 'Usage of EmptyDir volume "v0" exceeds the limit "1Mi". '
+
+    async def test_without_a_limit_nothing_is_looked_at(self, plain: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        volumes = await plain.prepared(pod_with({"emptyDir": {}}))
+        monkeypatch.setattr("virtual_kubelet.volumes.pod_volumes.disk_usage", lambda place: 1 / 0)
+        assert await volumes.over_limit() is None

@@ -1,4 +1,4 @@
-"""How large an ``emptyDir`` in memory may get (calculateEmptyDirMemorySize in pkg/volume/emptydir). Pure."""
+"""How large an ``emptyDir`` may get (pkg/volume/emptydir, and emptyDirLimitEviction in pkg/kubelet/eviction). Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from virtual_kubelet.objects.core_v1 import EmptyDirVolumeSource, Pod
 from virtual_kubelet.objects.quantity import Quantity
 
-__all__ = ["memory_size"]
+__all__ = ["limit_message", "memory_size", "size_limit"]
 
 
 def memory_size(source: EmptyDirVolumeSource, pod: Pod, allocatable: Mapping[str, str]) -> int | None:
@@ -20,6 +20,16 @@ def memory_size(source: EmptyDirVolumeSource, pod: Pod, allocatable: Mapping[str
     if own and (not most or own < most):
         return own
     return most or None
+
+
+def size_limit(source: EmptyDirVolumeSource) -> int:
+    """Bytes; 0: none. Raises ``ValueError`` for what is no quantity."""
+    return _bytes(source.size_limit)
+
+
+def limit_message(volume: str, source: EmptyDirVolumeSource) -> str:
+    """What a kubelet says of a pod that it evicts because a volume is too large."""
+    return f'Usage of EmptyDir volume "{volume}" exceeds the limit "{Quantity(source.size_limit or "0")}". '
 
 
 def _memory_limit(pod: Pod) -> int:

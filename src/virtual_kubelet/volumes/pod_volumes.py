@@ -4,6 +4,7 @@
     await volumes.prepare(pod)                # MountError: say its messages as events, and try again with back-off
     mounts = await volumes.mounts(container)  # at each start of a container; its environment is resolved
     await volumes.refresh(pod)                # after ``changed``, and when the pod's labels or annotations have changed
+    await volumes.over_limit()                # from time to time: why the pod is to be evicted
     await volumes.remove()                    # when its containers are gone
 
 ``prepare`` may be called again at any time and by any later process: what is there is adopted, an ``emptyDir`` keeps what is
@@ -24,11 +25,12 @@ from typing import Final, ParamSpec, TypeVar
 from virtual_kubelet.contracts.configuration import VolumeContents
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.contracts.runtime import ContainerStartError, Mount
-from virtual_kubelet.environment.empty_dir_size import memory_size
+from virtual_kubelet.environment.empty_dir_size import limit_message, memory_size, size_limit
 from virtual_kubelet.environment.expansion import expand
 from virtual_kubelet.environment.volume_contents import VolumeContentsError, has_contents, volume_contents
 from virtual_kubelet.environment.volume_ownership import volume_group
 from virtual_kubelet.environment.volume_references import used_volumes
+from virtual_kubelet.environment.volume_support import source_of
 from virtual_kubelet.errors import MountError
 from virtual_kubelet.objects.core_v1 import Container, Pod, Volume, VolumeMount
 from virtual_kubelet.telemetry.logs import get_logger
@@ -37,6 +39,7 @@ from virtual_kubelet.volumes.directories import PodDirectory, uids_with_director
 from virtual_kubelet.volumes.host_path import HostPathError, set_up_host_path
 from virtual_kubelet.volumes.sources import VolumeSources
 from virtual_kubelet.volumes.sub_path import prepare_sub_path
+from virtual_kubelet.volumes.usage import disk_usage
 
 __all__ = ["PodVolumes", "remove_volumes_of_others"]
 
@@ -107,6 +110,28 @@ class PodVolumes:
         async with self._lock:
             return await self._in_thread(self._mounts_of, container)
 
+    async def usage(self) -> Mapping[str, int]:
+        """Bytes on disk of each ``emptyDir``, by the volume's name."""
+        async with self._lock:
+            return await self._in_thread(self._usage)
+
+    async def over_limit(self) -> str | None:
+        """Why the pod is to be evicted (reason ``Evicted``), if an ``emptyDir`` is larger than its ``sizeLimit``.
+
+        To be asked from time to time: only one in memory cannot grow beyond it.
+        """
+        limited = {
+            name: volume.empty_dir
+            for name, volume in self._volumes.items()
+            if volume.empty_dir is not None and size_limit(volume.empty_dir)
+        }
+        if not limited:
+            return None
+        for name, used in (await self.usage()).items():
+            if name in limited and used > size_limit(limited[name]):
+                return limit_message(name, limited[name])
+        return None
+
     async def remove(self) -> None:
         """Take away all that was mounted, remove all directories and watch nothing any more.
 
@@ -174,6 +199,13 @@ class PodVolumes:
             memory=memory,
             size=memory_size(source, pod, allocatable) if memory and source is not None else None,
         )
+
+    def _usage(self) -> Mapping[str, int]:
+        found = {}
+        for name, place in self._places.items():
+            if source_of(self._volumes[name]) == "emptyDir":
+                found[name] = disk_usage(place)
+        return found
 
     # Mounts
 
