@@ -102,6 +102,17 @@ async def test_a_deleted_pod_makes_room_only_when_it_has_ended() -> None:
         await until(lambda: api.status("c").phase == "Running")
 
 
+async def test_a_pod_whose_deletion_is_forced_makes_room_at_once() -> None:
+    api, provider = PodApi(asking("a")), NotifyingProvider()
+    provider.ends_on_delete = False
+    async with controlled(api, provider, node=node_with(cpu="1")):
+        await until(lambda: api.status("a").phase == "Running")
+        api.user_deletes("a", 0)
+        api.put_pod(asking("b"))
+        await until(lambda: api.status("b").phase == "Running")
+        assert len(provider.pods) == 2  # the other is still being killed
+
+
 async def test_of_many_that_come_at_once_only_those_that_fit_begin() -> None:
     api, provider = PodApi(), NotifyingProvider()
     async with controlled(api, provider, node=node_with(pods="7"), workers=10):

@@ -143,10 +143,9 @@ def _demand_of(pod: CachedPod) -> PodDemand:
 
 
 def _ended(record: PodRecord) -> bool:
-    if record.forgotten:
+    if record.pod is None:  # forced: it is being killed, and counts no more, as with a kubelet
         return True
-    newest = record.status or (record.pod.status if record.pod is not None else None)
-    return newest is not None and is_terminal(newest)
+    return is_terminal(record.status or record.pod.status)
 
 
 def _was_taken(status: PodStatus) -> bool:
