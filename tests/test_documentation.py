@@ -60,7 +60,7 @@ def test_every_row_of_upstream_s_rules_has_a_test_or_says_why_not(repository: Pa
 
 
 #: Rows of ../shared/research/upstream.md that the list must have, and sections it may have more of.
-_SECTIONS = ("8.2", "8.3", "10.1", "10.2", "10.3")
+_SECTIONS = ("8.2", "8.3", "10.1", "10.2", "10.3", "10.4", "10.7")
 _NAMES = re.compile(r"Test\w+|Benchmark\w+|\w+Scenario\w*|…With\w+|#\d+")
 
 
@@ -92,3 +92,13 @@ def test_no_rule_of_upstream_is_forgotten(repository: Path, shared: Path, number
     listed = (repository / "docs/upstream-rules.md").read_text()
     forgotten = [ways[0] for row in rows for ways in _subjects(row) if not any(way in listed for way in ways)]
     assert forgotten == []
+
+
+@pytest.mark.recording
+@pytest.mark.parametrize("number", range(1, 8))
+def test_every_defect_of_upstream_s_http_api_has_a_row(repository: Path, shared: Path, number: int) -> None:
+    upstream = (shared / "research/upstream.md").read_text()
+    start = upstream.index(f"\n### 5.{number} ")
+    section = upstream[start : upstream.index("\n##", start + 1)]
+    rows = (repository / "docs/upstream-rules.md").read_text().count(f"\n| §5.{number} ")
+    assert rows >= max(1, section.count("**!**"))
