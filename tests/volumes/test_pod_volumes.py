@@ -176,6 +176,25 @@ class TestContents:
         assert (volumes_path(plain, "v0") / "k").read_text() == "v"
         assert len(await volumes.mounts(pod.spec.containers[0])) == 1
 
+    async def test_so_they_do_for_a_process_that_is_started_again(self, plain: Rig) -> None:
+        plain.cluster.config_map("c", k="v")
+        pod = pod_with({"configMap": {"name": "c"}})
+        (await plain.prepared(pod)).release()
+        plain.cluster.remove("configmap", "c")
+        again = plain.volumes()
+        with pytest.raises(MountError, match='configmap "c" not found'):
+            await again.prepare(pod)
+        (mount,) = await again.mounts(pod.spec.containers[0])
+        assert (mount.host_path / "k").read_text() == "v"
+
+    @pytest.mark.parametrize("source", ["persistentVolumeClaim", "nfs"])
+    async def test_a_kind_of_volume_that_there_is_not_is_never_an_empty_directory(
+        self, plain: Rig, source: str
+    ) -> None:
+        values = {"persistentVolumeClaim": {"claimName": "c"}, "nfs": {"server": "s", "path": "/"}}
+        with pytest.raises(MountError, match=f'volume "v0" : this node has no {source} volumes'):
+            await plain.prepared(pod_with({source: values[source]}))
+
     async def test_a_volume_that_nobody_mounts_need_not_be_there(self, plain: Rig) -> None:
         pod = pod_with({"configMap": {"name": "gone"}}, mounts=[])
         await plain.prepared(pod)

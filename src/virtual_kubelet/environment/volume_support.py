@@ -12,7 +12,7 @@ from msgspec.structs import fields
 from virtual_kubelet.errors import InvalidInputError
 from virtual_kubelet.objects.core_v1 import Container, Pod, Volume, VolumeMount, VolumeProjection
 
-__all__ = ["VOLUME_SOURCES", "check_volumes", "source_of"]
+__all__ = ["MOUNT_PROPAGATIONS", "VOLUME_SOURCES", "check_volumes", "source_of"]
 
 #: Fields of ``Volume`` that ``PodVolumes`` sets up.
 VOLUME_SOURCES: Final = frozenset({"emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected"})
@@ -28,7 +28,8 @@ _HOST_PATH_TYPES: Final = (
     "CharDevice",
     "BlockDevice",
 )
-_PROPAGATIONS: Final = ("None", "HostToContainer", "Bidirectional")
+#: All that there are.
+MOUNT_PROPAGATIONS: Final = ("None", "HostToContainer", "Bidirectional")
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
 #: JSON names of ``Volume``'s fields, by their names here.
 _JSON: Final = {field.name: field.encode_name for field in fields(Volume)}
@@ -111,7 +112,7 @@ def _problems_of_mount(mount: VolumeMount, at: str, propagations: Collection[str
     if not path or "\0" in path or posixpath.normpath("/" + path.lstrip("/")) == "/":
         yield f"{at}.mountPath: {path!r} is no place for a volume"
     wanted = mount.mount_propagation or "None"
-    if wanted not in _PROPAGATIONS:
+    if wanted not in MOUNT_PROPAGATIONS:
         yield f"{at}.mountPropagation: {wanted} is an unknown mount propagation"
     elif wanted not in propagations:
         yield f"{at}.mountPropagation: this node does not propagate mounts ({wanted})"

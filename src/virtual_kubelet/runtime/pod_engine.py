@@ -17,6 +17,7 @@ from virtual_kubelet.contracts.context import ProviderContext
 from virtual_kubelet.contracts.pods import PodKey, PodStatusCallback
 from virtual_kubelet.contracts.runtime import ContainerExit, ContainerInstance, ContainerRuntime, ImageStore, PodSandbox
 from virtual_kubelet.environment.late_addresses import STAND_INS
+from virtual_kubelet.environment.volume_support import MOUNT_PROPAGATIONS, check_volumes
 from virtual_kubelet.errors import NotFoundError
 from virtual_kubelet.objects.core_v1 import Pod, PodStatus
 from virtual_kubelet.runtime import pod_events as on
@@ -120,6 +121,7 @@ class PodEngine(EngineStreams):
         if key in self._pods:
             return
         self._calls.runtime.check_pod(pod)
+        check_volumes(pod, propagations=MOUNT_PROPAGATIONS)  # the runtime has said which of these it honours
         now = self._parts.now()
         state = PodState.of(pod, now)
         content = self._parts.checkpoints.encode(state, now)

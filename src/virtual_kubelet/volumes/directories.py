@@ -47,6 +47,10 @@ class PodDirectory:
         """Where a part of a volume is bound for a container's mount of this number."""
         return self.path / "volume-subpaths" / _checked(volume) / _checked(container) / str(index)
 
+    def is_set_up(self, name: str) -> bool:
+        """Whether there is what ``set_up`` has made, by this process or an earlier one."""
+        return (self.path / "ready" / _checked(name)).exists() and self.volume(name).is_dir()
+
     def set_up(self, name: str, *, group: int | None, writable: bool, memory: bool, size: int | None = None) -> Path:
         """A volume's directory; what is in it already stays.
 

@@ -36,7 +36,7 @@ from virtual_kubelet.objects.core_v1 import Container, Pod, Volume, VolumeMount
 from virtual_kubelet.telemetry.logs import get_logger
 from virtual_kubelet.volumes.atomic_writer import write_atomically
 from virtual_kubelet.volumes.directories import PodDirectory, uids_with_directories
-from virtual_kubelet.volumes.host_path import HostPathError, set_up_host_path
+from virtual_kubelet.volumes.host_path import set_up_host_path
 from virtual_kubelet.volumes.sources import VolumeSources
 from virtual_kubelet.volumes.sub_path import prepare_sub_path
 from virtual_kubelet.volumes.usage import disk_usage
@@ -168,12 +168,17 @@ class PodVolumes:
                         place = await self._in_thread(self._write, volume, contents)
                     else:
                         place = await self._in_thread(self._set_up, pod, volume, objects.allocatable)
-                except (VolumeContentsError, HostPathError) as error:
+                except VolumeContentsError as error:
                     failures.append((volume.name, str(error)))
+                    # What an earlier process has written is as good as what this one has.
+                    if volume.name not in self._places and await self._in_thread(
+                        self._directory.is_set_up, volume.name
+                    ):
+                        self._places[volume.name] = self._directory.volume(volume.name)
                 except OSError as error:
                     log.warning("the volume %s cannot be set up: %s", volume.name, error)
                     failures.append((volume.name, (error.strerror or str(error)).lower()))
-                except ValueError as error:  # a sizeLimit or a name that the API server should not have let pass
+                except ValueError as error:  # of a hostPath, or something that the API server should not have let pass
                     failures.append((volume.name, str(error)))
                 else:
                     self._places[volume.name] = place
@@ -190,6 +195,8 @@ class PodVolumes:
     def _set_up(self, pod: Pod, volume: Volume, allocatable: Mapping[str, str]) -> Path:
         if volume.host_path is not None:
             return set_up_host_path(volume.host_path)
+        if source_of(volume) != "emptyDir":
+            raise ValueError(f"this node has no {source_of(volume)} volumes")
         source = volume.empty_dir
         memory = source is not None and source.medium == "Memory"
         return self._directory.set_up(
