@@ -492,7 +492,9 @@ async def test_a_disk_that_is_full_does_not_stop_a_pull(
 def test_a_record_that_cannot_be_read_counts_as_empty(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "images.json"
     path.write_text("{")
-    assert ImageAccess(path).allows("r.io/a:1", [])
+    access = ImageAccess(path)
+    access.load()
+    assert access.allows("r.io/a:1", [])
     assert "cannot be read" in caplog.text
 
 

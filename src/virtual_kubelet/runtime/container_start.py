@@ -26,6 +26,7 @@ from virtual_kubelet.runtime.image_pulls import ImageNotReadyError
 from virtual_kubelet.runtime.pod_hostname import pod_hostname
 from virtual_kubelet.runtime.pod_state import ContainerRecord, PodState
 from virtual_kubelet.runtime.pull_secrets import read_keyring
+from virtual_kubelet.runtime.security import RunAsNonRootError, verify_run_as_non_root
 from virtual_kubelet.runtime.termination_message import make_message_file
 from virtual_kubelet.telemetry.logs import get_logger
 from virtual_kubelet.volumes.pod_volumes import PodVolumes
@@ -89,6 +90,9 @@ class ContainerStarts:
         except ContainerStartError as error:
             self._inbox.post(on.StartFailed(name, error.reason, str(error), error.exit_code))
             return
+        except RunAsNonRootError as error:
+            self._inbox.post(on.StartFailed(name, error.reason, str(error)))
+            return
         except Exception as error:
             # A disk that is full, say: it is shown, and tried again.
             log.warning("container %s could not be prepared", name, exc_info=error)
@@ -112,9 +116,11 @@ class ContainerStarts:
         def tell_of_pod(event_type: str, reason: str, message: str) -> None:
             context.record_event(self._key, event_type, reason, message)
 
-        return await self._parts.images.ensure(
+        image = await self._parts.images.ensure(
             pod, container, lambda: read_keyring(pod, context.secrets, tell_of_pod), tell
         )
+        verify_run_as_non_root(pod, container, image.user)
+        return image
 
     async def _mounts(self, record: ContainerRecord, container: Container) -> list[Mount]:
         mounts = list(await self._volumes.mounts(container))

@@ -35,6 +35,8 @@ class EngineOptions:
     audit_period: seconds between two looks at what the runtime really has; 0: none but the one at start.
     hold_reports: seconds that a status may wait for a start that is under way, so that both are told as one.
     parallel_pulls: images pulled at once.
+    pull_stall_timeout: seconds without a word of the runtime after which a pull has failed.
+    pull_progress_interval: least seconds between two events about the progress of one pull; 0: none.
     """
 
     runtime_name: str = ""
@@ -44,3 +46,5 @@ class EngineOptions:
     audit_period: float = 60.0
     hold_reports: float = 1.0
     parallel_pulls: int = 5
+    pull_stall_timeout: float = 900.0
+    pull_progress_interval: float = 30.0

@@ -34,21 +34,24 @@ class ImageAccess:
     """Blocking where it says so. Holds digests, salted, and no credentials.
 
     Args:
-        path: a file that keeps it for the next process; None: in memory only. One that cannot be read counts as empty.
+        path: a file that keeps it for the next process; None: in memory only.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._records = _Records(secrets.token_hex(16), {})
-        if path is not None:
-            try:
-                self._records = msgspec.json.decode(path.read_bytes(), type=_Records)
-            except FileNotFoundError:
-                pass
-            except (OSError, msgspec.DecodeError) as error:
-                log.error(
-                    "%s cannot be read (%s): images that are here are open to all pods", path, type(error).__name__
-                )
+
+    def load(self) -> None:
+        """What an earlier process has saved. Blocking. A file that cannot be read is said, and counts as empty."""
+        if self._path is None:
+            return
+        try:
+            self._records = msgspec.json.decode(self._path.read_bytes(), type=_Records)
+        except FileNotFoundError:
+            return
+        except (OSError, msgspec.DecodeError) as error:
+            said = "%s cannot be read (%s): images that are here are open to all pods"
+            log.error(said, self._path, type(error).__name__)
 
     def restricted(self, image: str) -> bool:
         """Whether a pod has to show credentials for it."""

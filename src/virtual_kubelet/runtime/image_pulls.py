@@ -70,7 +70,7 @@ class ImagePulls:
     Args:
         store: the runtime's images.
         clock: monotonic time.
-        access: who may use what is here already.
+        access: who may use what is here already; loaded on entering.
         parallel: pulls at once; 1 pulls one image after another, as a kubelet by default (``serializeImagePulls``).
         stall_timeout: seconds without a word of the runtime after which a pull has failed.
         find_timeout: seconds to look for an image.
@@ -106,6 +106,7 @@ class ImagePulls:
         self._tasks: asyncio.TaskGroup | None = None
 
     async def __aenter__(self) -> ImagePulls:
+        await asyncio.to_thread(self._access.load)
         self._tasks = asyncio.TaskGroup()
         await self._tasks.__aenter__()
         return self

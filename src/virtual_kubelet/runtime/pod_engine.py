@@ -26,6 +26,7 @@ from virtual_kubelet.runtime.engine_options import EngineOptions
 from virtual_kubelet.runtime.engine_parts import ContainerIndex, EngineParts
 from virtual_kubelet.runtime.engine_streams import EngineStreams
 from virtual_kubelet.runtime.hooks import Hooks
+from virtual_kubelet.runtime.image_access import ImageAccess
 from virtual_kubelet.runtime.image_pulls import ImagePulls
 from virtual_kubelet.runtime.pod_state import PodStage, PodState
 from virtual_kubelet.runtime.pod_task import PodTask
@@ -65,7 +66,15 @@ class PodEngine(EngineStreams):
         images = None
         if isinstance(runtime, ImageStore):
             timeout, parallel = options.timeouts.image, options.parallel_pulls
-            images = ImagePulls(runtime, clock=context.clock, parallel=parallel, find_timeout=timeout)
+            images = ImagePulls(
+                runtime,
+                clock=context.clock,
+                access=ImageAccess(context.state_directory / "image-access.json"),
+                parallel=parallel,
+                find_timeout=timeout,
+                stall_timeout=options.pull_stall_timeout,
+                progress_interval=options.pull_progress_interval,
+            )
         self._parts = EngineParts(
             context=context,
             options=options,
