@@ -8,6 +8,7 @@ import pytest
 
 from virtual_kubelet.clock import SystemClock
 from virtual_kubelet.devcluster.cluster_state import ClusterState
+from virtual_kubelet.devcluster.registry.pod_update_validation import validate_pod_update
 from virtual_kubelet.devcluster.statuses import StatusError
 
 Json = dict[str, Any]
@@ -150,6 +151,108 @@ CONTAINER: dict[str, tuple[Json, set[str]]] = {
     ),
 }
 POD: dict[str, tuple[Json, set[str]]] = {
+    "sysctls": (
+        {
+            "hostIPC": True,
+            "securityContext": {
+                "sysctls": [
+                    {"name": "", "value": "1"},
+                    {"name": "A b", "value": "1"},
+                    {"name": "net/ipv4.x", "value": "1"},
+                    {"name": "net/ipv4.x", "value": "1"},
+                    {"name": "kernel.shmmax", "value": "1"},
+                ]
+            },
+        },
+        {
+            "Required securityContext.sysctls[0].name",
+            "Invalid securityContext.sysctls[1].name",
+            "Duplicate securityContext.sysctls[3].name",
+            "Invalid securityContext.sysctls[4].name",
+        },
+    ),
+    "policies of the security context": (
+        {"securityContext": {"supplementalGroupsPolicy": "Z", "seLinuxChangePolicy": "Z"}},
+        {
+            "NotSupported securityContext.supplementalGroupsPolicy",
+            "NotSupported securityContext.seLinuxChangePolicy",
+        },
+    ),
+    "AppArmor": (
+        {
+            "securityContext": {"appArmorProfile": {"type": "Z"}},
+            "containers": [
+                {**PLAIN, "securityContext": {"appArmorProfile": {"type": "Localhost"}}},
+                {
+                    "name": "c",
+                    "image": "i",
+                    "securityContext": {"appArmorProfile": {"type": "Localhost", "localhostProfile": " " + "a" * 5000}},
+                },
+                {
+                    "name": "d",
+                    "image": "i",
+                    "securityContext": {"appArmorProfile": {"type": "Unconfined", "localhostProfile": "x"}},
+                },
+                {"name": "e", "image": "i", "securityContext": {"appArmorProfile": {"type": ""}}},
+            ],
+        },
+        {
+            "NotSupported securityContext.appArmorProfile.type",
+            "Required containers[0].securityContext.appArmorProfile.localhostProfile",
+            "Invalid containers[1].securityContext.appArmorProfile.localhostProfile",
+            "TooLong containers[1].securityContext.appArmorProfile.localhostProfile",
+            "Invalid containers[2].securityContext.appArmorProfile.localhostProfile",
+            "Required containers[3].securityContext.appArmorProfile.type",
+        },
+    ),
+    "Windows options of a Linux pod": (
+        {
+            "os": {"name": "linux"},
+            "securityContext": {"windowsOptions": {"runAsUserName": "x"}},
+            "containers": [{**PLAIN, "securityContext": {"windowsOptions": {"runAsUserName": "x"}}}],
+        },
+        {
+            "Forbidden securityContext.windowsOptions",
+            "Forbidden containers[0].securityContext.windowsOptions",
+        },
+    ),
+    "what Windows has not": (
+        {
+            "os": {"name": "windows"},
+            "hostPID": True,
+            "securityContext": {"fsGroup": 1, "runAsUser": 1},
+            "containers": [{**PLAIN, "securityContext": {"privileged": False, "runAsUser": 1}}],
+        },
+        {
+            "Forbidden hostPID",
+            "Forbidden securityContext.fsGroup",
+            "Forbidden securityContext.runAsUser",
+            "Forbidden containers[0].securityContext.privileged",
+            "Forbidden containers[0].securityContext.runAsUser",
+        },
+    ),
+    "another system": ({"os": {"name": "Z"}}, {"NotSupported os"}),
+    "no system": ({"os": {"name": ""}}, {"Required os.name"}),
+    "resources of the pod": (
+        {
+            "resources": {"requests": {"cpu": "1", "memory": "2Gi"}, "limits": {"cpu": "500m", "memory": "3Gi"}},
+            "containers": [{**PLAIN, "resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "4Gi"}}}],
+            "initContainers": [
+                {"name": "i", "image": "i", "resources": {"requests": {"cpu": "2"}}},
+                {"name": "s", "image": "i", "restartPolicy": "Always", "resources": {"requests": {"memory": "1Mi"}}},
+            ],
+        },
+        {
+            "Invalid resources.requests",
+            "Invalid resources.requests[cpu]",
+            "Invalid resources.requests[memory]",
+            "Invalid resources.containers[0][memory].limits",
+        },
+    ),
+    "resources that no pod has": (
+        {"resources": {"limits": {"ephemeral-storage": "1Gi"}, "claims": [{"name": "x"}]}},
+        {"Forbidden resources.claims", "NotSupported resources.limits[ephemeral-storage]"},
+    ),
     "no containers": ({"containers": []}, {"Required containers"}),
     "an empty container": ({"containers": [{}]}, {"Required containers[0].image", "Required containers[0].name"}),
     "two of one name": (
@@ -441,3 +544,50 @@ def test_what_is_wrong_with_a_container(case: str) -> None:
 def test_what_is_wrong_with_a_pod(case: str) -> None:
     fields, causes = POD[case]
     assert _causes(fields) == causes
+
+
+def test_what_a_pod_as_a_whole_leaves_open_is_that_of_its_containers_or_its_limits() -> None:
+    containers = [{**PLAIN, "resources": {"requests": {"cpu": "100m"}}}, {"name": "c", "image": "i"}]
+    spec: Json = {"containers": containers, "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}
+    pod = STATE.schemas.regular({"metadata": {"name": "p", "namespace": "default"}, "spec": spec}, "Pod", [])
+    STATE.pods.resource.default(pod)
+    created = STATE.pods.create(pod, dry_run=True)
+    assert isinstance(created, dict)
+    assert created["spec"]["resources"]["requests"] == {"cpu": "100m", "memory": "1Gi"}
+    assert created["status"]["qosClass"] == "Burstable"
+
+
+NODE_TERM = {"matchExpressions": [{"key": "a", "operator": "Exists"}]}
+MORE = {"matchExpressions": [*NODE_TERM["matchExpressions"], {"key": "b", "operator": "Exists"}]}
+
+
+def _needs(*terms: Json) -> Json:
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": list(terms)}}}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "gated", "reasons"),
+    [
+        ({}, {"nodeSelector": {"a": "b"}}, True, set()),
+        ({}, {"nodeSelector": {"a": "b"}}, False, {"Forbidden"}),
+        ({"nodeSelector": {"a": "b"}}, {"nodeSelector": {"a": "c"}}, True, {"Invalid"}),
+        ({"nodeSelector": {"a": "b"}}, {}, True, {"Invalid"}),
+        ({}, {"affinity": _needs(NODE_TERM)}, True, set()),
+        ({}, {"affinity": _needs(NODE_TERM)}, False, {"Forbidden"}),
+        ({"affinity": _needs(NODE_TERM)}, {"affinity": _needs(MORE)}, True, set()),
+        ({"affinity": _needs(MORE)}, {"affinity": _needs(NODE_TERM)}, True, {"Invalid"}),
+        ({"affinity": _needs(NODE_TERM)}, {"affinity": _needs(NODE_TERM, MORE)}, True, {"Invalid"}),
+        ({}, {"hostname": "h"}, True, {"Forbidden"}),
+    ],
+)
+def test_where_a_pod_may_run_may_be_narrowed_while_it_is_behind_gates(
+    before: Json, after: Json, gated: bool, reasons: set[str]
+) -> None:
+    gates = {"schedulingGates": [{"name": "x/y"}]} if gated else {}
+    old, new = (
+        {"metadata": {"name": "p"}, "spec": {"containers": [dict(PLAIN)], **gates, **spec}} for spec in (before, after)
+    )
+    for pod in (old, new):
+        STATE.pods.resource.default(pod)
+    found = validate_pod_update(new["spec"], old["spec"])
+    assert {error.reason.removeprefix("FieldValue") for error in found} == reasons

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
 
+from virtual_kubelet.devcluster.registry.pod_level_resources import default_pod_resources
 from virtual_kubelet.devcluster.statuses import StatusError, forbidden
 from virtual_kubelet.objects.quantity import Quantity
 
@@ -43,6 +44,7 @@ def default_pod(obj: dict[str, Any]) -> None:
         if spec.get("hostNetwork"):
             for port in container.get("ports") or ():
                 port.setdefault("hostPort", port["containerPort"])
+    default_pod_resources(spec)
     _default_status(obj.get("status") or {})
 
 
@@ -175,7 +177,8 @@ def _tag(image: str) -> str:
 def quality_of_service(spec: dict[str, Any]) -> str:
     """``Guaranteed``, ``Burstable`` or ``BestEffort``."""
     guaranteed, any_set = True, False
-    for container in [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]:
+    containers = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
+    for container in [spec] if spec.get("resources") else containers:
         resources = container.get("resources") or {}
         requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
         for name in _COMPUTE:

@@ -18,13 +18,16 @@ _UPDATE: Final = (
     "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
     "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
 )
+_REQUIRED_TERMS: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 _SYSTEM_CONDITIONS: Final = frozenset({"PodScheduled", "Ready", "Initialized"})
 #: What an update may change, beyond images: compared on its own.
 _MUTABLE: Final = ("activeDeadlineSeconds", "tolerations", "schedulingGates")
 
 
 def validate_pod_update(new: dict[str, Any], old: dict[str, Any]) -> list[FieldError]:
-    """A new spec: images, a shorter deadline, more tolerations, fewer scheduling gates; nothing else."""
+    """A new spec: images, a shorter deadline, more tolerations, fewer scheduling gates, and while there are some a
+    narrower choice of nodes; nothing else.
+    """
     errors = validate_pod(new)
     for field in ("containers", "initContainers"):
         if len(new.get(field) or ()) != len(old.get(field) or ()):
@@ -39,7 +42,11 @@ def validate_pod_update(new: dict[str, Any], old: dict[str, Any]) -> list[FieldE
         detail = "existing toleration can not be modified except its tolerationSeconds"
         errors.append(field_forbidden("spec.tolerations", detail))
     errors += _gates(new, old)
-    if not _same_but_mutable(new, old):
+    compared = new
+    if old.get("schedulingGates"):
+        errors += _placement(new, old)
+        compared = _with_placement_of(new, old)
+    if not _same_but_mutable(compared, old):
         # The real server adds a diff of its internal objects; values of env would be in it.
         errors.append(field_forbidden("spec", _UPDATE))
     return errors
@@ -81,6 +88,48 @@ def _gates(new: dict[str, Any], old: dict[str, Any]) -> list[FieldError]:
         for index, gate in enumerate(new.get("schedulingGates") or ())
         if gate.get("name") not in known
     ]
+
+
+def _placement(new: dict[str, Any], old: dict[str, Any]) -> list[FieldError]:
+    """Where a pod behind gates may run may be narrowed."""
+    errors: list[FieldError] = []
+    before, after = old.get("nodeSelector") or {}, new.get("nodeSelector") or {}
+    if any(after.get(key) != value for key, value in before.items()):
+        detail = "only additions to spec.nodeSelector are allowed (no mutations or deletions)"
+        errors.append(field_invalid("spec.nodeSelector", after, detail))
+    terms = ((_node_affinity(old).get(_REQUIRED_TERMS)) or {}).get("nodeSelectorTerms") or []
+    if not terms:
+        return errors
+    where = f"spec.affinity.nodeAffinity.{_REQUIRED_TERMS}.nodeSelectorTerms"
+    now = ((_node_affinity(new).get(_REQUIRED_TERMS)) or {}).get("nodeSelectorTerms") or []
+    if len(now) != len(terms):
+        detail = "no additions/deletions to non-empty NodeSelectorTerms list are allowed"
+        return [*errors, field_invalid(where, now, detail)]
+    for index, (term, known) in enumerate(zip(now, terms, strict=True)):
+        for field in ("matchExpressions", "matchFields"):
+            kept = known.get(field) or []
+            # What is added comes behind what there is.
+            if (term.get(field) or [])[: len(kept)] != kept:
+                detail = "only additions are allowed (no mutations or deletions)"
+                errors.append(field_invalid(f"{where}[{index}].{field}", term.get(field) or [], detail))
+    return errors
+
+
+def _node_affinity(spec: dict[str, Any]) -> dict[str, Any]:
+    return (spec.get("affinity") or {}).get("nodeAffinity") or {}
+
+
+def _with_placement_of(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
+    """``new`` with the node selector and the node affinity of ``old``."""
+    made = {key: value for key, value in new.items() if key not in ("nodeSelector", "affinity")}
+    if "nodeSelector" in old:
+        made["nodeSelector"] = old["nodeSelector"]
+    affinity = {k: v for k, v in (new.get("affinity") or {}).items() if k != "nodeAffinity"}
+    if _node_affinity(old):
+        affinity["nodeAffinity"] = old["affinity"]["nodeAffinity"]
+    if affinity or "affinity" in old:
+        made["affinity"] = affinity
+    return made
 
 
 def _same_but_mutable(new: dict[str, Any], old: dict[str, Any]) -> bool:

@@ -11,12 +11,14 @@ from virtual_kubelet.devcluster.names import (
     validate_labels,
 )
 from virtual_kubelet.devcluster.registry.container_validation import validate_container, validate_host_ports
+from virtual_kubelet.devcluster.registry.os_validation import validate_os
 from virtual_kubelet.devcluster.registry.placement_validation import (
     validate_affinity,
     validate_scheduling_gates,
     validate_spread,
     validate_tolerations,
 )
+from virtual_kubelet.devcluster.registry.pod_level_resources import validate_pod_resources
 from virtual_kubelet.devcluster.registry.probe_validation import validate_probes
 from virtual_kubelet.devcluster.registry.security_validation import validate_pod_security
 from virtual_kubelet.devcluster.registry.value_validation import address_errors, one_of
@@ -66,6 +68,7 @@ def validate_pod(spec: dict[str, Any]) -> list[FieldError]:
     volumes = spec.get("volumes") or []
     errors = validate_volumes(volumes, "spec.volumes")
     sources = {v.get("name", ""): next((kind for kind in v if kind != "name"), "") for v in volumes}
+    errors += validate_pod_resources(spec)
     errors += _containers(spec, sources) + _init_containers(spec, sources) + _ephemeral_containers(spec, sources)
     if spec.get("hostNetwork"):
         errors += _host_network(spec)
@@ -109,6 +112,7 @@ def validate_pod(spec: dict[str, Any]) -> list[FieldError]:
             errors += [field_invalid(f"spec.{field}", value, problem) for problem in dns_subdomain_problems(value)]
     if "preemptionPolicy" in spec:
         errors += one_of(spec["preemptionPolicy"], "spec.preemptionPolicy", _PREEMPTION)
+    errors += validate_os(spec)
     return errors + _padded_images(spec)
 
 
