@@ -13,6 +13,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
 from tests.locations import REPOSITORY, SHARED
+from virtual_kubelet.volumes.mounting import mount_points_below, unmount
 
 pytest_plugins = ["tests.container_engines"]
 
@@ -82,3 +83,15 @@ def blockbuster(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]:
             for module, caller in MAY_BLOCK:
                 function.can_block_in(module, caller)
         yield blocker
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_mounted(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A node that stops leaves the volumes of its pods mounted; here they would outlive their folder."""
+    if "tmp_path" not in request.fixturenames:
+        yield
+        return
+    folder: Path = request.getfixturevalue("tmp_path")
+    yield
+    for mounted in mount_points_below(folder):
+        unmount(mounted)
