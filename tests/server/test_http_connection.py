@@ -270,6 +270,100 @@ async def test_malformed_http_is_refused_and_the_connection_closed(serve: Serve,
         assert await client.ended() == b""
 
 
+SMUGGLED = b"POST /exec/ns/web/main?command=id&output=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 40], ids="in {} pieces".format)
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 0",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+        b"Transfer-Encoding: chunked, chunked",
+        b"Transfer-Encoding: xchunked",
+        b"Transfer-Encoding:\x0bchunked",
+        b"Transfer-Encoding : chunked",
+        b"Transfer-Encoding\t: chunked",
+        b"X: y\rTransfer-Encoding: chunked",
+        b"Content-Length: 0\r\nContent-Length: %d" % len(SMUGGLED),
+        b"Content-Length: 0, %d" % len(SMUGGLED),
+        b"Content-Length: +0",
+        b"Content-Length: 0x0",
+        b"Content-Length: 00000000000000000000000",
+        b"Content-Length: \xb2",
+        b"Content-Length: 1_0",
+        b"Content-Length : 0",
+        b"Content-Length:\r\n 0",
+        b"Content-Length: 0\x00",
+        b"X: y\x00",
+        b"\x00: y",
+        b": y",
+    ],
+)
+async def test_no_request_can_be_smuggled_behind_another(serve: Serve, head: bytes, pieces: int) -> None:
+    """Whoever stands before us, such as an API server's proxy, must not see one request where we see two."""
+    paths = []
+
+    async def handler(request: Request) -> Response:
+        paths.append(request.path)
+        await request.body()
+        return Response(200, [], b"")
+
+    raw = b"POST /one HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n0\r\n\r\n" + SMUGGLED
+    _, address = await serve(handler, limits=ServerLimits(linger_timeout=0.01))
+    async with await RawClient.open(address) as client:
+        step = -(-len(raw) // pieces)
+        for start in range(0, len(raw), step):
+            client.send(raw[start : start + step])
+            await asyncio.sleep(0)
+        await client.ended()
+    assert not any(path.startswith("/exec") for path in paths)
+
+
+@pytest.mark.parametrize(
+    "head", [b"X: y\r\n z", b"X: y\r\n\tz", b"Content-Length: 0\r\nX: a\r\n  Transfer-Encoding: chunked"]
+)
+async def test_a_folded_line_belongs_to_its_field(serve: Serve, head: bytes) -> None:
+    async def handler(request: Request) -> Response:
+        assert "transfer-encoding" not in request.headers
+        return Response(200, [], request.headers.get("x").encode())
+
+    _, address = await serve(handler)
+    async with await RawClient.open(address) as client:
+        client.send(b"POST /one HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n")
+        answer = await client.answer()
+    assert (answer.status, answer.body.split()) in [
+        (200, [b"y", b"z"]),
+        (200, [b"a", b"Transfer-Encoding:", b"chunked"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "status"),
+    [
+        (b"5;name=value\r\nhello\r\n0\r\n\r\n", 200),
+        (b"5\r\nhello\r\n0\r\nTrailer: t\r\n\r\n", 200),
+        (b"0x5\r\nhello\r\n0\r\n\r\n", 400),
+        (b"-5\r\nhello\r\n0\r\n\r\n", 400),
+        (b" 5\r\nhello\r\n0\r\n\r\n", 400),
+        (b"5\r\nhelloXX0\r\n\r\n", 400),
+        (b"f" * 21 + b"\r\nhello", 400),
+        (b"5;" + b"x" * 5000, 431),
+    ],
+)
+async def test_chunks_are_what_the_standard_says_or_refused(serve: Serve, chunks: bytes, status: int) -> None:
+    async def handler(request: Request) -> Response:
+        return Response(200, [], await request.body())
+
+    _, address = await serve(handler, limits=ServerLimits(max_header_bytes=1000, linger_timeout=0.01))
+    async with await RawClient.open(address) as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+        answer = await client.answer()
+    assert answer.status == status
+    assert status != 200 or answer.body == b"hello"
+
+
 async def test_a_refused_head_has_no_body(serve: Serve) -> None:
     _, address = await serve(ignore, limits=ServerLimits(linger_timeout=0.01))
     async with await RawClient.open(address) as client:

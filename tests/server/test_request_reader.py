@@ -286,11 +286,20 @@ def test_a_cycle_that_is_not_over_cannot_begin_anew_and_a_head_is_sent_once() ->
         ours.send(response)
 
 
-def test_secrets_are_not_remembered() -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Authorization: Bearer abcdef",
+        b"authorization:abcdef",
+        b"Cookie: a=abcdef",
+        b"Sec-WebSocket-Protocol: base64url.bearer.authorization.k8s.io.abcdef, v4.channel.k8s.io",
+    ],
+)
+def test_secrets_are_not_remembered(line: bytes) -> None:
     from virtual_kubelet.server import request_reader
 
     ours, _ = both()
-    ours.receive_data(GET.replace(b"\r\n\r\n", b"\r\nAuthorization: Bearer abcdef\r\n\r\n"))
+    ours.receive_data(GET.replace(b"\r\n\r\n", b"\r\n" + line + b"\r\n\r\n"))
     assert short(ours)
     assert not any(b"abcdef" in line for line in request_reader._lines)
 

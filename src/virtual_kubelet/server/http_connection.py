@@ -11,14 +11,13 @@ import h11
 from virtual_kubelet.errors import ProtocolError
 from virtual_kubelet.server.connection_owner import ConnectionOwner
 from virtual_kubelet.server.deadline import Deadline
+from virtual_kubelet.server.http_heads import NO_BODY, refusal, request_of, response_head
 from virtual_kubelet.server.http_messages import (
-    Headers,
     PeerIdentity,
     Request,
     Response,
     ResponseBroken,
     UpgradeHandler,
-    parse_target,
     peer_identity,
     reason,
     text_response,
@@ -32,7 +31,6 @@ __all__ = ["HttpConnection"]
 
 log = get_logger(__name__)
 
-_NO_BODY: Final = frozenset({204, 304})
 _INTERNAL_ERROR: Final = "Internal Error: the server failed to answer this request; its log says why.\n"
 #: Where h11's errors begin to quote.
 _QUOTED: Final = re.compile(r""":? (?:bytearray\(|b['"])""")
@@ -168,20 +166,7 @@ class HttpConnection(asyncio.Protocol):
         self._owner.busy(self)
         self._body = RequestBody(self._limits.write_buffer_bytes)
         try:
-            if event.http_version not in (b"1.0", b"1.1"):
-                raise ProtocolError("only HTTP/1.0 and HTTP/1.1 are spoken here", status=505)
-            # h11 limits only what is incomplete.
-            size = len(event.target) + sum(len(k) + len(v) + 4 for k, v in event.headers)
-            if size > self._limits.max_header_bytes or len(event.headers) > self._limits.max_header_fields:
-                raise ProtocolError("the request's headers are too large", status=431)
-            request = Request(
-                event.method.decode("ascii"),
-                parse_target(event.target),
-                Headers(event.headers),
-                peer_certificate=self._peer,
-                remote=self._remote,
-                read_body=self._read_body,
-            )
+            request = request_of(event, self._limits, peer=self._peer, remote=self._remote, read_body=self._read_body)
         except ProtocolError as error:
             self._refuse(error, bodiless=event.method == b"HEAD")
             return False
@@ -275,21 +260,9 @@ class HttpConnection(asyncio.Protocol):
         return response, self._head(response)
 
     def _head(self, response: Response) -> h11.Response | h11.InformationalResponse | bytes:
-        status, body = response.status, response.body
-        if response.upgrade is not None:
-            return h11.InformationalResponse(status_code=101, headers=list(response.headers), reason=reason(101))
-        ends = self._owner.draining or self._retired
-        if type(response.headers) is tuple and isinstance(body, bytes) and len(body) <= _SLICE and not ends:
-            whole = self._http.whole_answer(status, reason(status), response.headers, self._owner.date(), body)
-            if whole is not None:
-                return whole
-        headers = [*response.headers, ("Date", self._owner.date())]
-        if isinstance(body, bytes) and status not in _NO_BODY:
-            headers.append(("Content-Length", str(len(body))))
         # Whether a client that waits for "100 Continue" still sends its body after this answer cannot be known.
-        if ends or self._http.they_are_waiting_for_100_continue:
-            headers.append(("Connection", "close"))
-        return h11.Response(status_code=status, headers=headers, reason=reason(status))
+        close = self._owner.draining or self._retired or self._http.they_are_waiting_for_100_continue
+        return response_head(response, self._owner.date(), close=close)
 
     async def _send(
         self, request: Request, response: Response, start: h11.Response | h11.InformationalResponse | bytes
@@ -305,7 +278,7 @@ class HttpConnection(asyncio.Protocol):
                 self._write(head)
                 self._switch(response.upgrade)
                 return
-            if request.method == "HEAD" or response.status in _NO_BODY:
+            if request.method == "HEAD" or response.status in NO_BODY:
                 self._write(head + (self._http.send(h11.EndOfMessage()) or b""))
             elif isinstance(body, bytes):
                 await self._send_bytes(head, body)
@@ -407,15 +380,7 @@ class HttpConnection(asyncio.Protocol):
             self._pause_reading()
             return
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            text = f"{error}\n".encode()
-            headers = [
-                ("Content-Type", "text/plain; charset=utf-8"),
-                ("Date", self._owner.date()),
-                ("Content-Length", str(len(text))),
-                ("Connection", "close"),
-            ]
-            head = h11.Response(status_code=error.status, headers=headers, reason=reason(error.status))
-            events = (head, h11.EndOfMessage()) if bodiless else (head, h11.Data(data=text), h11.EndOfMessage())
+            events = refusal(error, self._owner.date(), bodiless=bodiless)
             self._transport.write(b"".join(self._http.send(event) or b"" for event in events))
         self._linger()
 

@@ -21,8 +21,8 @@ _FIELD: Final = re.compile(rb"([-!#$%&'*+.^_`|~0-9A-Za-z]+):[ \t]*([!-~\x80-\xff
 _LENGTH: Final = re.compile(rb"[0-9]{1,10}")
 #: Fields that change how a message is read, or what becomes of its connection: h11 knows what to make of them.
 _DOUBTFUL: Final = frozenset([b"connection", b"expect", b"keep-alive", b"transfer-encoding", b"upgrade"])
-#: Never remembered: they are secrets.
-_SECRET: Final = frozenset([b"authorization", b"cookie", b"proxy-authorization"])
+#: Never remembered: they are secrets. Browsers have a token among their WebSockets' protocols.
+_SECRET: Final = frozenset([b"authorization", b"cookie", b"proxy-authorization", b"sec-websocket-protocol"])
 #: Lines of fields that have been read before; clients send the same ones again and again.
 _REMEMBERED: Final = 1024
 _LONGEST_REMEMBERED: Final = 256
