@@ -12,7 +12,10 @@ from typing import Final
 from virtual_kubelet.environment.fields import quote
 from virtual_kubelet.objects.core_v1 import Pod, PodDNSConfigOption
 
-__all__ = ["DnsConfig", "NodeDns", "PodDns", "parse_resolv_conf", "pod_dns"]
+__all__ = ["MISSING_CLUSTER_DNS", "DnsConfig", "NodeDns", "PodDns", "parse_resolv_conf", "pod_dns"]
+
+#: The reason of the event that the cluster's DNS was asked for and none is known.
+MISSING_CLUSTER_DNS: Final = "MissingClusterDNS"
 
 _MOST_NAMESERVERS: Final = 3
 _MOST_SEARCH_PATHS: Final = 32
@@ -90,7 +93,7 @@ def pod_dns(pod: Pod, node: NodeDns) -> PodDns:
     if policy == "ClusterFirst" and spec.host_network:
         policy = "Default"
     if policy in ("ClusterFirst", "ClusterFirstWithHostNet") and not node.cluster_dns:
-        events.append(("Warning", "MissingClusterDNS", _missing_message(pod)))
+        events.append(("Warning", MISSING_CLUSTER_DNS, _missing_message(pod)))
         policy = "Default"
     if policy == "None":
         config = DnsConfig()

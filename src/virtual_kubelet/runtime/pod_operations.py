@@ -20,6 +20,7 @@ from virtual_kubelet.objects.core_v1 import Pod
 from virtual_kubelet.runtime import pod_events as on
 from virtual_kubelet.runtime.container_probing import ContainerProbing
 from virtual_kubelet.runtime.container_start import ContainerStarts, pod_ips
+from virtual_kubelet.runtime.dns import MISSING_CLUSTER_DNS, NodeDns, pod_dns
 from virtual_kubelet.runtime.engine_parts import EngineParts, ExitSink
 from virtual_kubelet.runtime.field_path import field_path
 from virtual_kubelet.runtime.hooks import HookFailedError
@@ -193,7 +194,15 @@ class PodOperations:
             return
         if sandbox is not None:
             self._parts.index.sandboxes[sandbox.id] = self._inbox
+            self._record_dns(pod)
         self._inbox.post(on.Prepared(sandbox))
+
+    def _record_dns(self, pod: Pod) -> None:
+        context = self._parts.context
+        for event_type, reason, message in pod_dns(pod, NodeDns(context.cluster_dns, context.cluster_domain)).events:
+            # That a node knows of no cluster DNS is how it was configured, and no fault of each of its pods.
+            if reason != MISSING_CLUSTER_DNS:
+                context.record_event(self._key, event_type, reason, message)
 
     def _record_all(self, error: MountError) -> None:
         for message in error.messages:
