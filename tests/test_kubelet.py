@@ -42,6 +42,7 @@ from virtual_kubelet.objects.core_v1 import (
     PodSpec,
     PodStatus,
     ProjectedVolumeSource,
+    ResourceRequirements,
     ServiceAccountTokenProjection,
     Taint,
     Volume,
@@ -218,14 +219,45 @@ async def test_pods_bound_to_it_run_and_their_deletion_reaches_the_provider(clus
         await eventually(lambda: made[0].calls == [f"delete {pod.metadata.name} in 3"])
 
 
+@pytest.mark.parametrize("admission", [True, False])
+async def test_pods_bound_by_hand_must_fit_and_suit_it_unless_that_is_off(cluster: Cluster, admission: bool) -> None:
+    def with_room(node: Node) -> None:
+        node.status.capacity = node.status.allocatable = {"cpu": "2"}
+
+    made: list[Recorder] = []
+    config = cluster.config(
+        provider_of(made), configure_node=with_room, pod_admission=admission, labels={"disk": "ssd"}
+    )
+    resources = ResourceRequirements(requests={"cpu": "3"})
+    async with running(config):
+        # What somebody has put on the Node since counts as what it was registered with.
+        await cluster.admin.patch(NODES, cluster.name, {"metadata": {"labels": {"zone": "a"}}})
+        fits = await cluster.pod("fits", node_selector={"disk": "ssd", "zone": "a"})
+        large = await cluster.pod("large", containers=[Container(name="c", image="busybox", resources=resources)])
+        other = await cluster.pod("other", node_selector={"disk": "tape"})
+        await eventually(lambda: PodKey.of(fits) in made[0].pods)
+        if not admission:
+            await eventually(lambda: {PodKey.of(large), PodKey.of(other)} <= set(made[0].pods))
+            return
+        for pod, reason in ((large, "OutOfcpu"), (other, "NodeAffinity")):
+
+            async def rejected(pod: Pod = pod, reason: str = reason) -> bool:
+                status = (await cluster.admin.get(PODS, pod.metadata.name or "", "default")).status
+                return (status.phase, status.reason) == ("Failed", reason)
+
+            await eventually(rejected)
+        assert set(made[0].pods) == {PodKey.of(fits)}
+
+
 async def test_a_provider_is_given_what_it_may_need(cluster: Cluster) -> None:
     made: list[Recorder] = []
-    config = cluster.config(provider_of(made), provider_config=Path("p.json"), cluster_domain="d")
+    config = cluster.config(provider_of(made), provider_config=Path("p.json"), cluster_domain="d", cluster_dns=["::1"])
     config_map = ConfigMap(metadata=ObjectMeta(name=f"c-{cluster.name}"), data={"k": "v"})
     await cluster.admin.create(CONFIG_MAPS, config_map, "default")
     async with running(config) as (kubelet, _):
         context = made[0].context
         assert (context.node_name, context.cluster_domain, context.config_path) == (cluster.name, "d", Path("p.json"))
+        assert context.cluster_dns == ["::1"]
         assert kubelet.url == f"https://{context.internal_ip}:{context.daemon_port}"
         assert context.state_directory == cluster.folder / "state"
         pod = await cluster.pod("p")
