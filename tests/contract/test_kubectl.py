@@ -42,8 +42,8 @@ async def test_kubectl_prints_what_the_transcript_says(
     environment = {
         "KUBECONFIG": str(kubeconfig_file(json.dumps(content))),
         "HOME": str(tmp_path),
-        # The test environment's own kubectl, whatever else this machine has.
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        # The test environment's own kubectl, whatever else this machine has; or another version, from the folder named.
+        "PATH": f"{os.environ.get('KUBECTL_FOLDER') or Path(sys.executable).parent}:{os.environ['PATH']}",
         "TMPDIR": str(tmp_path),
         "LC_ALL": "C.UTF-8",
     }

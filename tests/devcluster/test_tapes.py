@@ -32,7 +32,6 @@ LEFT_OUT: Final[Mapping[Key, str]] = {
     ("discovery", 4): "the group apps is not served: no Deployments here",
     ("nodes", 9): "server-side apply is answered 415, which says what to use instead",
     ("pods", 21): "the message ends in a diff of Go's internal structs, in which values of env would stand",
-    ("auth_events_csr", 3): "the reason is about how RBAC sees nodes/proxy; there are three roles here, and no RBAC",
     (
         "auth_events_csr",
         8,
