@@ -88,7 +88,10 @@ if TYPE_CHECKING:
     from virtual_kubelet.runtime.pod_engine import PodEngine as PodEngine
     from virtual_kubelet.runtime.pod_hostname import pod_hostname as pod_hostname
     from virtual_kubelet.runtime.resources import container_cgroup as container_cgroup
+    from virtual_kubelet.runtime.resources import oom_score_adjustment as oom_score_adjustment
+    from virtual_kubelet.runtime.resources import pod_cgroup as pod_cgroup
     from virtual_kubelet.runtime.security import effective_security_context as effective_security_context
+    from virtual_kubelet.runtime.security import hidden_paths as hidden_paths
     from virtual_kubelet.runtime.security import supplemental_groups as supplemental_groups
 
 #: Public name -> the module it lives in.
@@ -166,7 +169,10 @@ _PUBLIC = {
     "default_node": "node.node_template",
     "effective_security_context": "runtime.security",
     "find_config": "kube.kubeconfig",
+    "hidden_paths": "runtime.security",
     "machine_usage": "providers.process.machine_usage",
+    "oom_score_adjustment": "runtime.resources",
+    "pod_cgroup": "runtime.resources",
     "pod_dns": "runtime.dns",
     "pod_hostname": "runtime.pod_hostname",
     "supplemental_groups": "runtime.security",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +29,10 @@ from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.readiness import NodeReadiness
 from virtual_kubelet.node.registration import copy_node
 from virtual_kubelet.node_certificates import ServingCertificate, client_rotation
+from virtual_kubelet.node_view import NodeView
 from virtual_kubelet.objects.core_v1 import Node, ObjectReference, Pod, PodStatus
 from virtual_kubelet.preflight import address_towards, kubelet_version, meet_api_server
 from virtual_kubelet.provider_binding import NodeHalf, make_provider
-from virtual_kubelet.runtime.admission import NodeFacts, node_facts
 from virtual_kubelet.server.authentication import (
     Authenticator,
     CertificateAuthenticator,
@@ -108,7 +108,7 @@ async def make_parts(config: KubeletConfig, stack: AsyncExitStack, deadline: flo
     recorder = EventRecorder(
         client, component="virtual-kubelet", host=config.node_name, metrics=config.metrics, clock=config.clock
     )
-    pods = _Pods()
+    pods = NodeView()
     references = ReferenceCache(client, on_change=pods.reference_changed, metrics=config.metrics)
     tokens = ServiceAccountTokens(client, clock=config.clock)
     context = _context(config, state, ips, port, pods, references, tokens, recorder)
@@ -193,7 +193,7 @@ def _context(
     state: Path,
     ips: Sequence[str],
     port: int,
-    pods: _Pods,
+    pods: NodeView,
     references: ReferenceCache,
     tokens: ServiceAccountTokens,
     recorder: EventRecorder,
@@ -278,7 +278,7 @@ def _pod_controller(
     config: KubeletConfig,
     client: ApiClient,
     provider: PodLifecycleHandler,
-    pods: _Pods,
+    pods: NodeView,
     ips: Sequence[str],
     recorder: EventRecorder,
     references: ReferenceCache,
@@ -367,38 +367,3 @@ def _url(listeners: Sequence[socket.socket], ips: Sequence[str]) -> str:
     if host in _ANY_ADDRESS:
         host = ips[0] if ips else "127.0.0.1"
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-
-
-class _Pods:
-    """The provider's view of the pods and of what the node can give them; empty until there is a pod controller."""
-
-    def __init__(self) -> None:
-        self.controller: PodController | None = None
-        self.half: NodeHalf | None = None
-        self.seen: Callable[[], Node | None] = lambda: None
-        self._facts: tuple[Node, Node | None, NodeFacts] | None = None
-
-    def node(self) -> NodeFacts:
-        """As its provider describes it, with the labels and taints that it has by now."""
-        assert self.half is not None
-        described, seen = self.half.node, self.seen()
-        if self._facts is None or self._facts[0] is not described or self._facts[1] is not seen:
-            facts = node_facts(described)
-            if seen is not None:
-                found = node_facts(seen)
-                facts = facts._replace(labels={**facts.labels, **found.labels}, taints=found.taints)
-            self._facts = (described, seen, facts)
-        return self._facts[2]
-
-    def allocatable(self) -> Mapping[str, str]:
-        return {} if self.half is None else self.half.allocatable
-
-    def get(self, namespace: str, name: str) -> Pod | None:
-        return None if self.controller is None else self.controller.get(namespace, name)
-
-    def list(self) -> Iterable[Pod]:
-        return () if self.controller is None else self.controller.list()
-
-    def reference_changed(self, kind: str, namespace: str, name: str) -> None:
-        if self.controller is not None:
-            self.controller.reference_changed(kind, namespace, name)
