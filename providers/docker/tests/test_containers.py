@@ -91,6 +91,21 @@ async def test_the_end_of_the_infra_container_is_told_and_the_next_sandbox_is_an
     assert await machine.runtime.list_sandboxes() == [second]
 
 
+async def test_a_sandbox_ends_before_its_containers_are_removed_and_may_be_made_again(machine: Machine) -> None:
+    one = pod()
+    sandbox = await machine.runtime.ensure_sandbox(one)
+    ended = await machine.start(one, shell("echo kept"))
+    await machine.exit_of(ended.id)
+    await machine.runtime.remove_sandbox(sandbox.id)
+    assert await machine.runtime.list_sandboxes() == []
+    assert await machine.log(ended.id) == b"kept\n"
+    again = await machine.runtime.ensure_sandbox(one)
+    assert again.id != sandbox.id
+    await machine.runtime.remove_container(ended.id)
+    await machine.runtime.remove_sandbox(again.id)
+    assert (one.metadata.uid or "") not in machine.engine.cli("ps", "-a", "--format", "{{.Names}}")
+
+
 async def test_environment_arguments_and_directory(machine: Machine) -> None:
     env = [EnvVar(name="A", value="b c\nd"), EnvVar(name="EMPTY")]
     _, log = await machine.run(pod(), shell('pwd; echo "$A|${EMPTY-unset}|$PATH"', env=env, working_dir="/made/here"))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from providers.docker.tests.machine import pod, shell
-from virtual_kubelet import ContainerConfig, InvalidInputError, Mount, PodSandbox, ProviderConfigError
+from virtual_kubelet import ContainerConfig, InvalidInputError, Mount, NodeDns, PodSandbox, ProviderConfigError
 from virtual_kubelet.objects.core_v1 import (
     AppArmorProfile,
     ContainerPort,
@@ -43,17 +44,11 @@ def spec_of(
     return container_spec(given, node_name="node-a", settings=config or DockerConfig(), podman=podman)
 
 
-def sandbox_of(*, podman: bool = False, config: DockerConfig | None = None, **of_pod: Any) -> dict[str, Any]:
+def sandbox_of(*, podman: bool = False, dns: Sequence[str] = (), **of_pod: Any) -> dict[str, Any]:
     one = pod("a" * 70, **{name: value for name, value in of_pod.items() if name != "containers"})
     one.spec.containers = of_pod.get("containers", [])
-    return sandbox_spec(
-        one,
-        node_name="node-a",
-        image="pause",
-        config=config or DockerConfig(),
-        cluster_domain="cluster.local",
-        podman=podman,
-    )
+    node_dns = NodeDns(cluster_dns=dns, cluster_domain="cluster.local")
+    return sandbox_spec(one, node_name="node-a", image="pause", config=DockerConfig(), dns=node_dns, podman=podman)
 
 
 def test_labels_say_whose_run_it_is() -> None:
@@ -125,7 +120,7 @@ def test_a_sandboxs_name_ports_and_name_servers() -> None:
         ContainerPort(container_port=53, host_port=53, protocol="UDP"),
         ContainerPort(container_port=99),
     ]
-    body = sandbox_of(config=DockerConfig(cluster_dns=["10.0.0.10"]), containers=[shell("true", ports=ports)])
+    body = sandbox_of(dns=["10.0.0.10"], containers=[shell("true", ports=ports)])
     host = body["HostConfig"]
     assert body["Hostname"] == "a" * 63
     assert host["PortBindings"] == {
@@ -230,8 +225,8 @@ def test_the_configuration_is_checked_key_by_key(tmp_path: Path) -> None:
         return load_config(path)
 
     assert load_config(None) == load("") == DockerConfig()
-    assert load("clusterDNS: [10.0.0.10]\nmaxLogFiles: 2").cluster_dns == ["10.0.0.10"]
-    for wrong in ("memory: lots", "maxLogBytes: 0", "clusterDNS: [here]", "host: 5", "runtimeClasses: [a]"):
+    assert load("runtimeClasses: {a: b}\nmaxLogFiles: 2").runtime_classes == {"a": "b"}
+    for wrong in ("memory: lots", "maxLogBytes: 0", "host: 5", "runtimeClasses: [a]"):
         with pytest.raises(ProviderConfigError, match=wrong.partition(":")[0]):
             load(wrong)
     with pytest.raises(ProviderConfigError, match="unknown keys: hots"):

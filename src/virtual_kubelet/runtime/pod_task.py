@@ -164,6 +164,7 @@ class PodTask:
             state,
             host_ips=parts.host_ips,
             pod_ips=self._operations.pod_ips,
+            now=parts.now().wall,
             others=(pod.status.conditions or ()) if pod is not None and same else (),
             runtime_name=parts.options.runtime_name,
         )

@@ -20,12 +20,14 @@ def build_status(
     *,
     host_ips: Sequence[str],
     pod_ips: Sequence[str],
+    now: datetime,
     others: Iterable[PodCondition] = (),
     runtime_name: str = "",
 ) -> PodStatus:
     """The whole status.
 
     Args:
+        now: when what probes and gates say is taken to have changed.
         others: the pod's conditions in the API, for readiness gates.
         runtime_name: what container ids begin with, before ``://``.
     """
@@ -36,7 +38,7 @@ def build_status(
     init = [Facts(*pair) for pair in zip(state.init, by_kind["init"], strict=True)]
     main = [Facts(*pair) for pair in zip(state.main, by_kind["main"], strict=True)]
     phase = pod_phase(state, init, main)
-    conditions = pod_conditions(state, phase, init, main, others=others, times=_times(state, phase))
+    conditions = pod_conditions(state, phase, init, main, others=others, times=_times(state, phase, now))
     ended = state.stage in (PodStage.ENDED, PodStage.REMOVING, PodStage.GONE)
     failure = state.ending.failure if state.ending is not None and ended else None
     resources, allocated = pod_resources(state.pod)
@@ -67,8 +69,9 @@ def _has_begun(state: PodState) -> bool:
     return any(record.attempts for record in state.main)
 
 
-def _times(state: PodState, phase: str) -> dict[str, str]:
-    """When each condition changed follows from the runs, so that an engine made anew says the same as the one before."""
+def _times(state: PodState, phase: str, now: datetime) -> dict[str, str]:
+    """When each condition changed, if it has. It follows from the runs, so that an engine made anew says the same as the one
+    before; but readiness that is probed, or that others decide, changes when it is heard of."""
 
     def ends(records: Iterable[ContainerRecord]) -> list[datetime]:
         return [record.exit.finished_at for record in records if record.exit is not None]
@@ -78,11 +81,14 @@ def _times(state: PodState, phase: str) -> dict[str, str]:
 
     initialized = max([state.start_time, *ends(r for r in state.init if r.is_init)])
     last = max([initialized, *starts(state.main), *ends(state.main), *starts(state.init), *ends(state.init)])
+    spec = state.pod.spec
+    probed = any(c.readiness_probe or c.startup_probe for c in (*(spec.init_containers or ()), *spec.containers))
+    ready = now if (probed or spec.readiness_gates) and phase not in ("Succeeded", "Failed") else last
     moments = {
         "PodScheduled": state.start_time,
         "PodReadyToStartContainers": last if phase in ("Succeeded", "Failed") else state.start_time,
         "Initialized": initialized,
-        "Ready": last,
-        "ContainersReady": last,
+        "Ready": ready,
+        "ContainersReady": ready,
     }
     return {kind: format_time(moment) for kind, moment in moments.items()}

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from virtual_kubelet_docker.docker_runtime import DockerRuntime as DockerRuntime
+from virtual_kubelet_docker.provider import DockerProvider as DockerProvider
 
-__all__ = ["DockerRuntime"]
+__all__ = ["DockerProvider", "DockerRuntime"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +22,6 @@ class DockerConfig:
     Attributes:
         host: of the engine, such as ``unix:///run/docker.sock``; None: as Docker's client finds it.
         network: the engine's network that pods are in; None: its default.
-        cluster_dns: name servers for pods with ``dnsPolicy: ClusterFirst``; none: they get the machine's.
         cpu, memory, pods: the node's capacity; None: the engine's machine, 110 pods.
         pod_pids_limit: processes that each container may have; None: as many as the engine allows.
         max_log_bytes, max_log_files: rotation of each container's log, as a kubelet's defaults.
@@ -35,7 +33,6 @@ class DockerConfig:
 
     host: str | None = None
     network: str | None = None
-    cluster_dns: Sequence[str] = ()
     cpu: str | None = None
     memory: str | None = None
     pods: str = "110"
@@ -90,10 +87,6 @@ def _strings(value: Any) -> list[str]:
     return [_string(one) for one in value]
 
 
-def _addresses(value: Any) -> list[str]:
-    return [str(ip_address(one)) for one in _strings(value)]
-
-
 def _mapping(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         raise TypeError("it must be a mapping of strings")
@@ -113,7 +106,6 @@ def _count(value: Any) -> int:
 _KEYS: Final[dict[str, tuple[str, Any]]] = {
     "host": ("host", _string),
     "network": ("network", _string),
-    "clusterDNS": ("cluster_dns", _addresses),
     "cpu": ("cpu", _quantity),
     "memory": ("memory", _quantity),
     "pods": ("pods", _quantity),

@@ -21,6 +21,7 @@ from virtual_kubelet import (
     Image,
     InvalidInputError,
     LogLine,
+    NodeDns,
     PodSandbox,
     PortStream,
     RegistryCredentials,
@@ -60,6 +61,7 @@ class DockerRuntime:
     Args:
         node_name: containers of other nodes at the same engine are not touched.
         node_ip: the address of pods with ``hostNetwork``.
+        cluster_dns, cluster_domain: for pods that ask the cluster's DNS.
         log: the provider's logger.
     """
 
@@ -69,6 +71,7 @@ class DockerRuntime:
         *,
         node_name: str,
         node_ip: str,
+        cluster_dns: Sequence[str] = (),
         cluster_domain: str,
         log: logging.LoggerAdapter[logging.Logger],
         clock: Clock,
@@ -80,7 +83,12 @@ class DockerRuntime:
         self._images = DaemonImages(self.daemon)
         self._watch = ExitWatch(self.daemon, node_name, log)
         self._sandboxes = DaemonSandboxes(
-            self.daemon, self._watch, config, node_name=node_name, node_ip=node_ip, cluster_domain=cluster_domain
+            self.daemon,
+            self._watch,
+            config,
+            node_name=node_name,
+            node_ip=node_ip,
+            dns=NodeDns(cluster_dns=cluster_dns, cluster_domain=cluster_domain),
         )
         self._starting: set[str] = set()
         self._started: dict[str, datetime] = {}
@@ -145,6 +153,7 @@ class DockerRuntime:
         await self._discard(container_id)
         self._watch.forget(container_id)
         self._started.pop(container_id, None)
+        await self._sandboxes.sweep()
 
     async def list_containers(self) -> Sequence[ContainerInstance]:
         listed = await self.daemon.get("containers/json", all=True, filters=of_node(self._node_name))

@@ -69,8 +69,9 @@ def container_name(config: ContainerConfig) -> str:
     return _name(config.container.name, config.pod, str(config.attempt))
 
 
-def sandbox_name(pod: Pod) -> str:
-    return _name("POD", pod, "0")
+def sandbox_name(pod: Pod, number: int) -> str:
+    """``number``: one more for each earlier one that is still there."""
+    return _name("POD", pod, str(number))
 
 
 def _pod_labels(node_name: str, pod: Pod) -> dict[str, str]:

@@ -13,7 +13,7 @@ __all__ = ["port_bindings", "sandbox_spec"]
 
 
 def sandbox_spec(
-    pod: Pod, *, node_name: str, image: str, config: DockerConfig, cluster_domain: str, podman: bool
+    pod: Pod, *, node_name: str, image: str, config: DockerConfig, dns: NodeDns, podman: bool
 ) -> dict[str, Any]:
     """The body of ``/containers/create``."""
     spec = pod.spec
@@ -36,8 +36,8 @@ def sandbox_spec(
     if spec.runtime_class_name:
         host["Runtime"] = config.runtime_classes[spec.runtime_class_name]
     # What is empty there is the machine's own here.
-    dns = pod_dns(pod, NodeDns(cluster_dns=config.cluster_dns, cluster_domain=cluster_domain)).config
-    for name, values in (("Dns", dns.nameservers), ("DnsSearch", dns.searches), ("DnsOptions", dns.options)):
+    asked = pod_dns(pod, dns).config
+    for name, values in (("Dns", asked.nameservers), ("DnsSearch", asked.searches), ("DnsOptions", asked.options)):
         if values:
             host[name] = list(values)
     body: dict[str, Any] = {
@@ -49,7 +49,7 @@ def sandbox_spec(
     if bindings:
         body["ExposedPorts"] = {name: {} for name in bindings}
     if not host_network:
-        body["Hostname"] = pod_hostname(pod, cluster_domain=cluster_domain).kernel_name
+        body["Hostname"] = pod_hostname(pod, cluster_domain=dns.cluster_domain).kernel_name
     return body
 
 
