@@ -132,3 +132,12 @@ async def test_a_list_without_end_where_no_list_belongs(api: Api) -> None:
     body = b'{"metadata":{"name":"deep"},"x":' + b"[" * 5000 + b"]" * 5000 + b"}"
     created = await api.post(MAPS, body)
     assert (created.status, created.warnings) == (201, ['299 - "unknown field \\"x\\""'])
+
+
+@pytest.mark.parametrize("name", ["m", "not-there"])
+async def test_server_side_apply_says_what_to_use_instead_whether_the_object_is_there_or_not(
+    api: Api, one_map: str, name: str
+) -> None:
+    answer = await api.patch(f"{MAPS}/{name}?fieldManager=x", MAP, "application/apply-patch+yaml")
+    assert (answer.status, answer.reason) == (415, "UnsupportedMediaType")
+    assert "use client-side apply (kubectl apply without --server-side)" in answer.message

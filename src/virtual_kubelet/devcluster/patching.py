@@ -22,7 +22,7 @@ from virtual_kubelet.devcluster.statuses import (
 from virtual_kubelet.objects.patches import PatchError, apply_json_patch, apply_merge_patch
 from virtual_kubelet.objects.strategic_merge import UnknownDirective, apply_strategic_merge_patch
 
-__all__ = ["Patched", "apply_patch"]
+__all__ = ["Patched", "apply_patch", "patch_type"]
 
 _JSON: Final = "application/json-patch+json"
 _MERGE: Final = "application/merge-patch+json"
@@ -97,12 +97,8 @@ def _go_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def apply_patch(body: bytes, content_type: str, obj: dict[str, Any], kind: str) -> Patched:
-    """``obj`` (with ``kind`` and ``apiVersion``) after the patch.
-
-    Raises ``StatusError``: 415 for unknown media types and for server-side apply, 400 for what is no patch, 413 for one
-    of too many operations, 422 for one that does not fit the object.
-    """
+def patch_type(content_type: str) -> str:
+    """The media type of a patch. Raises ``StatusError`` 415 for unknown ones and for server-side apply."""
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type in _APPLY:
         raise unsupported_media_type(
@@ -112,6 +108,15 @@ def apply_patch(body: bytes, content_type: str, obj: dict[str, Any], kind: str) 
         )
     if media_type not in (_JSON, _MERGE, _STRATEGIC):
         raise unsupported_media_type("415: Unsupported Media Type", details={})
+    return media_type
+
+
+def apply_patch(body: bytes, media_type: str, obj: dict[str, Any], kind: str) -> Patched:
+    """``obj`` (with ``kind`` and ``apiVersion``) after the patch, which is of a ``patch_type``.
+
+    Raises ``StatusError``: 400 for what is no patch, 413 for one of too many operations, 422 for one that does not fit
+    the object.
+    """
     try:
         patch = decode_go_json(body)
     except NotJson as problem:

@@ -15,7 +15,7 @@ from virtual_kubelet.devcluster.generic_registry import GenericRegistry, Prepara
 from virtual_kubelet.devcluster.go_json import repeated_fields
 from virtual_kubelet.devcluster.node_restriction import NodeRestriction
 from virtual_kubelet.devcluster.object_meta import without_repeated_owners
-from virtual_kubelet.devcluster.patching import apply_patch
+from virtual_kubelet.devcluster.patching import apply_patch, patch_type
 from virtual_kubelet.devcluster.reading import Reader
 from virtual_kubelet.devcluster.registry.namespaces import IMMORTAL_NAMESPACES
 from virtual_kubelet.devcluster.rendering import (
@@ -152,10 +152,11 @@ class Writer:
         """Raises 400, 404, 409, 415, 422."""
         registry, resource = self._state.registry(call.info.resource), call.info.resource
         options = WriteOptions.parse(call.request.query, "PatchOptions")
+        media_type = patch_type(call.request.headers.get("content-type"))
         body = await call.request.body()
         stored = registry.get(call.info.namespace, call.info.name)
         current = {"kind": resource.kind, "apiVersion": resource.api_version, **stored.decode()}
-        patched = apply_patch(body, call.request.headers.get("content-type"), current, resource.kind)
+        patched = apply_patch(body, media_type, current, resource.kind)
         unknown = [] if options.validation == "Ignore" else repeated_fields(body)
         new = patched.regular(self._state.schemas, resource, unknown, current)
         report_unknown(unknown, options.validation, call.warnings, patched.unfitting)
