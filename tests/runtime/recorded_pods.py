@@ -19,6 +19,8 @@ UID = "00000000-0000-0000-0000-000000000000"
 
 #: What is compared of a status: all that does not depend on the machine or the moment.
 Shape: TypeAlias = tuple[Any, ...]
+#: What is compared of a container as it is.
+_PLAIN = ("resources", "allocatedResources", "volumeMounts")
 #: Type, reason, field path, message.
 EventShape: TypeAlias = tuple[str, str, str | None, str]
 
@@ -96,7 +98,8 @@ def shape(status: Any) -> Shape:
                 container.get("started"),
                 container["image"].rpartition("/")[2],
                 bool(container.get("containerID")) or "StartError" in str(container["state"]),
-                json.dumps({k: container.get(k) for k in ("resources", "allocatedResources", "volumeMounts")}),
+                json.dumps({name: container.get(name) for name in _PLAIN}, sort_keys=True),
+                "StartError" in str(container["state"]) or json.dumps(container.get("user")),
             )
             for kind in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
             for container in status.get(kind) or ()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 
 from tests.runtime.container_fakes import LoopClock, Runtime, start_error
 from tests.runtime.tiny_shell import Ended, Program, World
@@ -18,7 +19,7 @@ from virtual_kubelet.contracts.runtime import (
     RegistryCredentials,
 )
 from virtual_kubelet.contracts.streams import AttachIO
-from virtual_kubelet.objects.core_v1 import Pod, Probe
+from virtual_kubelet.objects.core_v1 import ContainerUser, LinuxContainerUser, Pod, Probe
 from virtual_kubelet.runtime.probes.execute import execute_probe
 from virtual_kubelet.runtime.probes.target import ContainerTarget, Outcome, ProbeAnswer
 
@@ -35,8 +36,11 @@ _START = 1.2
 
 
 class ReplayRuntime(Runtime):
-    def __init__(self, clock: LoopClock) -> None:
+    """``gaps``: seconds from the end of a run to the start of the next, by container and run, as recorded."""
+
+    def __init__(self, clock: LoopClock, gaps: Mapping[tuple[str, int], float]) -> None:
         super().__init__(clock)
+        self.gaps = gaps
         self.world = World()
         self.programs: dict[str, Program] = {}
         self.files: dict[str, set[str]] = {}
@@ -80,7 +84,8 @@ class ReplayRuntime(Runtime):
     async def start_container(self, config: ContainerConfig) -> ContainerInstance:
         name, run = config.container.name, config.attempt
         self.begun[name, run] = self.clock.monotonic()
-        await asyncio.sleep(_START)
+        before = self.over.get((name, run - 1), self.clock.monotonic())
+        await asyncio.sleep(max(_START, before + self.gaps.get((name, run), 0) - self.clock.monotonic()))
         program = Program(config.container.command or [], self.world)
         if program.missing:
             command = (config.container.command or [""])[0]
@@ -91,6 +96,10 @@ class ReplayRuntime(Runtime):
                 exit_code=128,
             )
         instance = await super().start_container(config)
+        instance = replace(
+            instance, user=ContainerUser(linux=LinuxContainerUser(uid=0, gid=0, supplemental_groups=[0]))
+        )
+        self.instances[instance.id] = instance
         self.programs[instance.id], self.files[instance.id], self.logs[instance.id] = program, set(), b""
         message = next(m.host_path for m in config.mounts if m.container_path == "/dev/termination-log")
         loop = asyncio.get_running_loop()

@@ -88,5 +88,5 @@ class Program:
 
 def _statements(script: str) -> list[str]:
     """Split at ``;``, loops and quotes as one."""
-    found = re.findall(r"while .*?done|trap \"[^\"]*\" TERM|[^;]+", script)
+    found = re.findall(r"\s*while .*?done|\s*trap \"[^\"]*\" TERM|[^;]+", script)
     return [one.strip() for one in found if one.strip()]

@@ -25,13 +25,11 @@ class Facts(NamedTuple):
 
 
 def pod_phase(state: PodState, init: Sequence[Facts], main: Sequence[Facts]) -> str:
-    """The phase that follows from the containers. It may be terminal while something of the pod still runs."""
+    """The phase that follows from the containers. It may be terminal while something of the pod still runs, and not be
+    where nothing runs and nothing will: what never started has neither succeeded nor failed by itself."""
     if state.ending is not None and state.ending.failure is not None:
         return "Failed"
-    phase = _phase(state, init, main)
-    if state.stage in _ENDED and phase not in ("Succeeded", "Failed"):
-        return "Failed"  # nothing runs and nothing will: what never started has not succeeded
-    return phase
+    return _phase(state, init, main)
 
 
 def _phase(state: PodState, init: Sequence[Facts], main: Sequence[Facts]) -> str:
@@ -47,9 +45,9 @@ def _phase(state: PodState, init: Sequence[Facts], main: Sequence[Facts]) -> str
         again = not ended and (record.stale or record.change or record.exit is None or will_run_again(state, record))
         if _running(status):
             running += 1
-        elif _terminated(status) or _terminated_before(status):
+        elif (ended_with := _exit_code(record)) is not None:
             stopped += 1
-            succeeded += _exit_code(status) == 0 and not again
+            succeeded += ended_with == 0 and not again
             running += again  # it will be, which is what the phase says of it
         else:
             waiting += 1
@@ -65,7 +63,7 @@ def _has_failed_for_good(state: PodState, one: Facts) -> bool:
     record = one.record
     if not record.is_init or record.up or record.exit is None or record.exit.exit_code == 0 or record.stale:
         return False
-    return state.stage in _ENDED or not will_run_again(state, record)
+    return not will_run_again(state, record)
 
 
 def _running(status: ContainerStatus) -> bool:
@@ -76,14 +74,11 @@ def _terminated(status: ContainerStatus) -> bool:
     return status.state is not None and status.state.terminated is not None
 
 
-def _terminated_before(status: ContainerStatus) -> bool:
-    return status.last_state is not None and status.last_state.terminated is not None
-
-
-def _exit_code(status: ContainerStatus) -> int | None:
-    for one in (status.state, status.last_state):
-        if one is not None and one.terminated is not None:
-            return one.terminated.exit_code
+def _exit_code(record: ContainerRecord) -> int | None:
+    """Of its newest run that has ended."""
+    for run in (record.run, record.last):
+        if run is not None and run.exit is not None:
+            return run.exit.exit_code
     return None
 
 

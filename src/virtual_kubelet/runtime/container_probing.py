@@ -47,7 +47,7 @@ class ContainerProbing:
         """Whom a probe or a hook of this container asks."""
         record = self._state.find(name)
         assert record is not None
-        runtime, config = self._parts.calls.runtime, config_of(self._parts, self._state, record)
+        runtime, config = self._parts.calls.runtime, config_of(self._state, record)
         commands = runtime if isinstance(runtime, ContainerCommands) else None
 
         async def execute(container_id: str, command: Sequence[str], streams: AttachIO) -> int:

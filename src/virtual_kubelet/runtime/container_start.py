@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.contracts.runtime import (
     ContainerConfig,
-    ContainerInstance,
     ContainerKind,
     ContainerStartError,
     Image,
     Mount,
 )
-from virtual_kubelet.environment.late_addresses import with_addresses
 from virtual_kubelet.objects.core_v1 import Container
 from virtual_kubelet.runtime import pod_events as on
+from virtual_kubelet.runtime.container_environment import ContainerEnvironment
 from virtual_kubelet.runtime.engine_parts import EngineParts, ExitSink
 from virtual_kubelet.runtime.etc_hosts import etc_hosts, wants_etc_hosts
 from virtual_kubelet.runtime.field_path import field_path
@@ -54,9 +55,18 @@ class _Inbox(ExitSink, Protocol):
 class ContainerStarts:
     """Of one pod. Every start ends with ``Started``, ``StartFailed`` or, if it was cut, ``NotStarted``."""
 
-    def __init__(self, parts: EngineParts, state: PodState, key: PodKey, inbox: _Inbox, volumes: PodVolumes) -> None:
+    def __init__(
+        self,
+        parts: EngineParts,
+        state: PodState,
+        key: PodKey,
+        inbox: _Inbox,
+        volumes: PodVolumes,
+        environment: ContainerEnvironment,
+    ) -> None:
         self._parts = parts
         self._volumes = volumes
+        self._environment = environment
         self._state = state
         self._key = key
         self._inbox = inbox
@@ -76,8 +86,9 @@ class ContainerStarts:
         container = self._state.spec_of(record)
         wanted = container.image or ""
         try:
-            container = with_addresses(container, pod_ips(self._parts, self._state))
             image = await self._image(record, container)
+            ips = pod_ips(self._parts, self._state)
+            container = await self._environment.resolve(self._state.pod, container, ips)
             mounts = await self._mounts(record, container)
         except asyncio.CancelledError:
             self._inbox.post(on.NotStarted(name))
@@ -171,12 +182,9 @@ class ContainerStarts:
                 self._inbox.post(on.StartFailed(name, "CreateContainerError", message, unsure=True))
                 return
             ended = index.own(self._inbox, name, instance)
-        self._started(name, instance, image, wanted)
+        self._inbox.post(on.Started(name, instance, image, wanted, container.env or ()))
         if ended is not None:
             self._inbox.container_exited(name, instance.id, ended)
-
-    def _started(self, name: str, instance: ContainerInstance, image: Image | None, wanted: str) -> None:
-        self._inbox.post(on.Started(name, instance, image, wanted))
 
     def _target(self, record: ContainerRecord) -> str | None:
         if record.kind is not ContainerKind.EPHEMERAL:
@@ -188,11 +196,9 @@ class ContainerStarts:
         return None
 
 
-def config_of(parts: EngineParts, state: PodState, record: ContainerRecord) -> ContainerConfig:
+def config_of(state: PodState, record: ContainerRecord) -> ContainerConfig:
     """What a container that runs was started with, as far as commands in it care."""
-    ips = pod_ips(parts, state)
-    container = state.spec_of(record)
-    if ips:
-        container = with_addresses(container, ips)
-    attempt = record.run.attempt if record.run is not None else record.attempts
+    run = record.run
+    container = replace(state.spec_of(record), env=run.env if run is not None else None, env_from=None)
+    attempt = run.attempt if run is not None else record.attempts
     return ContainerConfig(state.pod, container, attempt, kind=record.kind, sandbox=state.sandbox)

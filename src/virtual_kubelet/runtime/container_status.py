@@ -43,7 +43,7 @@ def _with_short_messages(status: ContainerStatus, limit: int) -> ContainerStatus
 
 def _status(state: PodState, record: ContainerRecord, runtime_name: str) -> ContainerStatus:
     container = state.spec_of(record)
-    run = record.run
+    run = record.last if _is_hidden(record) else record.run
     shown, last = _states(state, record, runtime_name)
     running = shown.running is not None
     if record.is_init:

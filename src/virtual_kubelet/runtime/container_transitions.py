@@ -78,6 +78,7 @@ def _started(
             image.id if image is not None else "",
             instance.user,
             instance.stop_signal,
+            env=[*event.env] or None,
         ),
         state,
     )
@@ -173,8 +174,9 @@ def _pre_stop_done(
 
 
 def _probed(state: PodState, record: ContainerRecord, event: on.Probed, _: TransitionOptions, now: Now) -> list[Action]:
+    changed = (record.started, record.ready) != (event.started, event.ready)
     record.started, record.ready = event.started, event.ready
-    return []
+    return [on.Report()] if changed else []
 
 
 def _probe_failed(

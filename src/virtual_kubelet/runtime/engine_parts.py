@@ -12,6 +12,7 @@ from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.contracts.runtime import ContainerExit, ContainerInstance
 from virtual_kubelet.objects.core_v1 import PodStatus
 from virtual_kubelet.runtime.checkpoint import PodCheckpoints
+from virtual_kubelet.runtime.container_environment import EnvironmentSources
 from virtual_kubelet.runtime.engine_options import EngineOptions
 from virtual_kubelet.runtime.hooks import Hooks
 from virtual_kubelet.runtime.image_pulls import ImagePulls
@@ -85,6 +86,7 @@ class EngineParts:
     index: ContainerIndex
     images: ImagePulls | None
     volume_sources: VolumeSources
+    environment_sources: EnvironmentSources
     prober: Prober
     hooks: Hooks
     notify: Callable[[PodKey, PodStatus], None]

@@ -11,7 +11,6 @@ from virtual_kubelet.contracts.streams import AttachIO, PortStream
 from virtual_kubelet.errors import InvalidInputError, NotFoundError, UnsupportedError
 from virtual_kubelet.objects.stats_v1alpha1 import Summary
 from virtual_kubelet.runtime.container_start import config_of
-from virtual_kubelet.runtime.engine_parts import EngineParts
 from virtual_kubelet.runtime.pod_task import PodTask
 from virtual_kubelet.runtime.runtime_calls import RuntimeCalls
 from virtual_kubelet.runtime.stats_summary import build_summary, running_ids
@@ -25,7 +24,6 @@ class EngineStreams:
     What the runtime lacks raises ``UnsupportedError``.
     """
 
-    _parts: EngineParts
     _calls: RuntimeCalls
     _pods: Mapping[PodKey, PodTask]
 
@@ -86,4 +84,4 @@ class EngineStreams:
         record = None if held is None else held.state.find(container)
         if held is None or record is None or not record.up or record.run is None or not record.run.id:
             raise NotFoundError(f'container not found ("{container}")')
-        return record.run.id, config_of(self._parts, held.state, record)
+        return record.run.id, config_of(held.state, record)

@@ -16,12 +16,12 @@ from typing import Self
 from virtual_kubelet.contracts.context import ProviderContext
 from virtual_kubelet.contracts.pods import PodKey, PodStatusCallback
 from virtual_kubelet.contracts.runtime import ContainerExit, ContainerInstance, ContainerRuntime, ImageStore, PodSandbox
-from virtual_kubelet.environment.late_addresses import STAND_INS
 from virtual_kubelet.environment.volume_support import MOUNT_PROPAGATIONS, check_volumes
 from virtual_kubelet.errors import NotFoundError
 from virtual_kubelet.objects.core_v1 import Pod, PodStatus
 from virtual_kubelet.runtime import pod_events as on
 from virtual_kubelet.runtime.checkpoint import PodCheckpoints
+from virtual_kubelet.runtime.container_environment import EnvironmentSources
 from virtual_kubelet.runtime.engine_options import EngineOptions
 from virtual_kubelet.runtime.engine_parts import ContainerIndex, EngineParts
 from virtual_kubelet.runtime.engine_streams import EngineStreams
@@ -52,6 +52,9 @@ class PodEngine(EngineStreams):
         context: of the provider.
         options: limits.
     """
+
+    #: Variables are resolved when a container starts, as by a kubelet: the pod's addresses are known then.
+    resolves_environment = True
 
     def __init__(
         self, runtime: ContainerRuntime, context: ProviderContext, options: EngineOptions | None = None
@@ -84,10 +87,11 @@ class PodEngine(EngineStreams):
             index=ContainerIndex(),
             images=images,
             volume_sources=VolumeSources.of(context),
+            environment_sources=EnvironmentSources.of(context),
             prober=Prober(clock=context.clock),
             hooks=Hooks(context.clock),
             notify=self._told,
-            host_ips=[context.internal_ip] if context.internal_ip else [],
+            host_ips=context.host_ips,
         )
         runtime.notify_exits(self._exited)
 
@@ -160,12 +164,6 @@ class PodEngine(EngineStreams):
 
     async def get_pods(self) -> Sequence[Pod]:
         return [held.state.pod for held in self._pods.values()]
-
-    async def get_pod_ips(self, pod: Pod) -> Sequence[str]:
-        """``STAND_INS`` where only its sandbox will know: its containers get the addresses when they start."""
-        if pod.spec.host_network:
-            return self._parts.host_ips
-        return self._calls.runtime.pod_ips(pod) or (STAND_INS if self._calls.sandboxes is not None else ())
 
     def _held(self, pod: Pod) -> PodTask:
         held = self._pods.get(PodKey.of(pod))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from virtual_kubelet.contracts.runtime import ContainerExit, ContainerInstance, Image, PodSandbox
-from virtual_kubelet.objects.core_v1 import Container, LifecycleHandler, Pod
+from virtual_kubelet.objects.core_v1 import Container, EnvVar, LifecycleHandler, Pod
 from virtual_kubelet.runtime.pod_state import Ending, StopReason
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "Send",
     "SignalFailed",
     "Signalled",
+    "SourcesChanged",
     "Start",
     "StartFailed",
     "StartProbes",
@@ -79,6 +81,7 @@ class Started:
     instance: ContainerInstance
     image: Image | None = None
     wanted_image: str = ""
+    env: Sequence[EnvVar] = field(repr=False, default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +221,11 @@ class SandboxLost:
 
 
 @dataclass(frozen=True, slots=True)
+class SourcesChanged:
+    """A ConfigMap, a Secret or the like has come or changed that the pod refers to."""
+
+
+@dataclass(frozen=True, slots=True)
 class Updated:
     """Spec, labels or annotations are others now."""
 
@@ -256,7 +264,9 @@ class Forget:
     ids: frozenset[str]
 
 
-PodEvent: TypeAlias = Prepared | PreparationFailed | SandboxLost | Updated | Deleted | End | Emptied | Removed | Forget
+PodEvent: TypeAlias = (
+    Prepared | PreparationFailed | SandboxLost | SourcesChanged | Updated | Deleted | End | Emptied | Removed | Forget
+)
 
 
 # Actions

@@ -18,6 +18,7 @@ from virtual_kubelet.contracts.runtime import ContainerExit
 from virtual_kubelet.errors import MountError
 from virtual_kubelet.objects.core_v1 import Pod
 from virtual_kubelet.runtime import pod_events as on
+from virtual_kubelet.runtime.container_environment import ContainerEnvironment
 from virtual_kubelet.runtime.container_probing import ContainerProbing
 from virtual_kubelet.runtime.container_start import ContainerStarts, pod_ips
 from virtual_kubelet.runtime.dns import MISSING_CLUSTER_DNS, NodeDns, pod_dns
@@ -53,8 +54,9 @@ class PodOperations:
         self._state = state
         self._key = key
         self._inbox = inbox
-        self._volumes = PodVolumes(parts.directory, key, parts.volume_sources, changed=self._refresh_later)
-        self._starts = ContainerStarts(parts, state, key, inbox, self._volumes)
+        self._volumes = PodVolumes(parts.directory, key, parts.volume_sources, changed=self._files_changed)
+        self._environment = ContainerEnvironment(parts.environment_sources, changed=self._sources_changed)
+        self._starts = ContainerStarts(parts, state, key, inbox, self._volumes, self._environment)
         self._probes = ContainerProbing(parts, state, key, inbox)
         self._refreshes = False
         self._under_way: dict[tuple[str, ...], asyncio.Task[None]] = {}
@@ -81,6 +83,7 @@ class PodOperations:
             await tasks.__aexit__(kind, error, trace)
         finally:
             self._volumes.release()
+            self._environment.release()
             await self._open.aclose()
 
     @property
@@ -207,6 +210,13 @@ class PodOperations:
     def _record_all(self, error: MountError) -> None:
         for message in error.messages:
             self._parts.context.record_event(self._key, "Warning", error.reason, message)
+
+    def _sources_changed(self) -> None:
+        self._inbox.post(on.SourcesChanged())
+
+    def _files_changed(self) -> None:
+        self._sources_changed()
+        self._refresh_later()
 
     def _refresh_later(self) -> None:
         """Files are to be brought up to date; never blocks."""

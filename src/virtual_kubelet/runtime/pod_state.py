@@ -13,7 +13,7 @@ from typing import NamedTuple
 from msgspec import Struct, convert, field
 
 from virtual_kubelet.contracts.runtime import ContainerExit, ContainerKind, PodSandbox
-from virtual_kubelet.objects.core_v1 import Container, ContainerUser, Pod, PodCondition, ResourceRequirements
+from virtual_kubelet.objects.core_v1 import Container, ContainerUser, EnvVar, Pod, PodCondition, ResourceRequirements
 
 __all__ = ["ContainerPhase", "ContainerRecord", "Ending", "Now", "PodStage", "PodState", "Run", "Stop", "StopReason"]
 
@@ -95,6 +95,7 @@ class Run(Struct):
     Attributes:
         wanted_image: as its spec named it then.
         image, image_id: as the runtime has it.
+        env: its variables, for commands that are run in it.
         began, ended: monotonic.
     """
 
@@ -109,6 +110,7 @@ class Run(Struct):
     stop_signal: int = 15
     exit: ContainerExit | None = None
     ended: float = 0.0
+    env: list[EnvVar] | None = None
 
 
 class ContainerRecord(Struct):
@@ -182,7 +184,7 @@ class Ending(Struct):
 
 class PodState(Struct):
     """Attributes:
-    pod: as it was last given, its environment resolved.
+    pod: as it was last given.
     containers: init containers, main ones, ephemeral ones, each in the order of the spec.
     prepared: it had its sandbox once, and has it still.
     active_until: monotonic time at which its activeDeadlineSeconds are over.

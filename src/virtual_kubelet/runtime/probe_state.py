@@ -34,6 +34,8 @@ __all__ = ["ContainerProbes", "ProbeKind", "ProbeResult", "ProbeState", "ProbeTi
 
 #: The kubelet's, where neither the pod nor its deletion says anything.
 _MINIMUM_GRACE: Final = 2
+#: How much of a period a run may be early.
+_EARLY: Final = 1e-3
 
 
 class ProbeKind(StrEnum):
@@ -131,7 +133,8 @@ class ProbeState:
         """
         if self.due is None:
             return False
-        runs = max(0.0, (began - self._origin) // self.times.period)
+        # A loop may wake a little before the time: that run is the one that was due then, not one more before it.
+        runs = max(0.0, ((began - self._origin) / self.times.period + _EARLY) // 1)
         self.due = max(now, self._origin + (runs + 1) * self.times.period)
         if outcome is None:
             return False

@@ -44,10 +44,7 @@ def build_status(
     resources, allocated = pod_resources(state.pod)
     return PodStatus(
         observed_generation=state.pod.metadata.generation,
-        # A terminal phase is for when nothing runs any more; until then the pod is what it was.
-        phase=phase
-        if ended or phase not in ("Succeeded", "Failed")
-        else ("Running" if _has_begun(state) else "Pending"),
+        phase=_shown(state, phase),
         reason=failure[0] if failure is not None else None,
         message=failure[1] if failure is not None else None,
         conditions=conditions,
@@ -63,6 +60,16 @@ def build_status(
         container_statuses=sorted(by_kind["main"], key=lambda status: status.name),
         ephemeral_container_statuses=by_kind["ephemeral"] or None,
     )
+
+
+def _shown(state: PodState, phase: str) -> str:
+    """A terminal phase is for when nothing runs any more, and then there is no other; until then the pod is what it was."""
+    terminal = phase in ("Succeeded", "Failed")
+    if state.stage in (PodStage.ENDED, PodStage.REMOVING, PodStage.GONE):
+        return phase if terminal else "Failed"
+    if not terminal:
+        return phase
+    return "Running" if _has_begun(state) else "Pending"
 
 
 def _has_begun(state: PodState) -> bool:

@@ -22,6 +22,9 @@ __all__ = ["CONTAINER_TABLE", "POD_TABLE", "UNKNOWN", "PodEntry", "TransitionOpt
 
 Stage = PodStage
 
+#: Reasons that another object may cure.
+_CURABLE: Final = frozenset({"CreateContainerConfigError"})
+
 PodRule: TypeAlias = Callable[[PodState, Any, TransitionOptions, Now], list[Action]]
 
 
@@ -82,6 +85,15 @@ def _sandbox_lost(state: PodState, event: on.SandboxLost, _: TransitionOptions, 
 def _sandbox_lost_at_the_end(state: PodState, event: on.SandboxLost, _: TransitionOptions, now: Now) -> list[Action]:
     if state.sandbox is not None and state.sandbox.id == event.sandbox_id:
         state.sandbox, state.prepared = None, False
+    return []
+
+
+def _sources_changed(state: PodState, event: on.SourcesChanged, _: TransitionOptions, now: Now) -> list[Action]:
+    """What failed may succeed now; what has only an image to wait for goes on waiting."""
+    state.due = min(state.due, now.monotonic)
+    for record in state.containers:
+        if record.phase is ContainerPhase.FAILED and record.waiting and record.waiting[0] in _CURABLE:
+            record.due, record.failures = min(record.due, now.monotonic), 0
     return []
 
 
@@ -186,6 +198,8 @@ POD_TABLE: Final[Mapping[tuple[PodStage, type[Any]], PodEntry]] = {
     (Stage.ENDING, on.Deleted): _to(_deleted, Stage.ENDING),
     (Stage.ENDING, on.End): _to(_end, Stage.ENDING),
     (Stage.REMOVING, on.Removed): _to(_removed, Stage.GONE),
+    (Stage.PREPARING, on.SourcesChanged): _to(_sources_changed, Stage.PREPARING),
+    (Stage.ACTIVE, on.SourcesChanged): _to(_sources_changed, Stage.ACTIVE),
     **{(stage, on.Updated): _to(_updated, stage) for stage in _BEFORE_THE_END},
     **{(stage, on.Deleted): _to(_deleted, Stage.ENDING) for stage in _BEFORE_THE_END},
     **{(stage, on.End): _to(_end, Stage.ENDING) for stage in _BEFORE_THE_END},
