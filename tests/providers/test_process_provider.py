@@ -119,8 +119,8 @@ def pod(script: str, *, policy: str = "Never", name: str | None = None, **contai
     [
         ("exit 0", 0, None, "Completed"),
         ("exit 3", 3, None, "Error"),
-        ("kill -9 $$", 137, 9, "Error"),
-        ("kill -SEGV $$", 139, 11, "Error"),
+        ("kill -9 $$$$", 137, 9, "Error"),
+        ("kill -SEGV $$$$", 139, 11, "Error"),
     ],
 )
 async def test_exit_codes_and_signals_are_real(

@@ -99,7 +99,7 @@ def shape(status: Any) -> Shape:
                 container["image"].rpartition("/")[2],
                 bool(container.get("containerID")) or "StartError" in str(container["state"]),
                 json.dumps({name: container.get(name) for name in _PLAIN}, sort_keys=True),
-                "StartError" in str(container["state"]) or json.dumps(container.get("user")),
+                "StartError" in str(container["state"]) or json.dumps(container.get("user"), sort_keys=True),
             )
             for kind in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
             for container in status.get(kind) or ()
