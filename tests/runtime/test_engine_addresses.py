@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,9 @@ async def test_the_address_of_the_sandbox_is_in_the_environment_when_a_container
     container = Container(name="main", image="i", env=env, args=["--listen=$(IP)"])
     runtime, api = Sandboxed(), PodApi()
     async with PodEngine(
-        runtime, context(tmp_path, clock=runtime.clock), EngineOptions(directory=tmp_path / "pods")
+        runtime,
+        replace(context(tmp_path, clock=runtime.clock), host_ips=["192.0.2.1", "2001:db8::1"]),
+        EngineOptions(directory=tmp_path / "pods"),
     ) as engine:
         async with controlled(api, engine, host_ips=["192.0.2.1", "2001:db8::1"]):  # type: ignore[arg-type]
             api.put_pod(pod("p", containers=[container], enable_service_links=False))

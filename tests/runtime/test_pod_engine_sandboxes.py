@@ -29,7 +29,7 @@ async def test_more_nameservers_than_a_resolver_takes_are_told_on_the_pod(
     def record(key: PodKey, event_type: str, reason: str, message: str, *, field_path: str | None = None) -> None:
         reasons.append(reason)
 
-    runtime = ReplayRuntime(LoopClock())
+    runtime = ReplayRuntime(LoopClock(), {})
     given = replace(context(tmp_path, clock=runtime.clock), record_event=record)
     dns = PodDNSConfig(nameservers=[f"10.0.0.{number}" for number in range(nameservers)])
     container = Container(name="main", image="busybox:1.29", command=["sh", "-c", "sleep 600"])

@@ -305,7 +305,7 @@ class PodMachine(RuleBasedStateMachine):
 
     @invariant()
     def a_terminal_phase_is_never_taken_back(self) -> None:
-        status = build_status(self.m.state, host_ips=[], pod_ips=[])
+        status = build_status(self.m.state, host_ips=[], pod_ips=[], now=at(self.m.now).wall)
         terminal = status.phase in ("Succeeded", "Failed")
         assert terminal or not self.ended
         self.ended = terminal

@@ -21,11 +21,13 @@ from virtual_kubelet.environment.services import service_variables
 from virtual_kubelet.objects.core_v1 import ConfigMap, Container, EnvFromSource, EnvVar, Pod, Secret, Service
 
 __all__ = [
+    "ContainerResolution",
     "EnvironmentEvent",
     "EnvironmentFailure",
     "EnvironmentSource",
     "ReadFailure",
     "Resolution",
+    "resolve_container",
     "resolve_environment",
 ]
 
@@ -87,6 +89,15 @@ class Resolution:
     failure: EnvironmentFailure | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ContainerResolution:
+    """``container``: a copy with flat ``env`` and expanded commands, unless there is a ``failure``."""
+
+    container: Container | None = field(repr=False)
+    events: tuple[EnvironmentEvent, ...] = ()
+    failure: EnvironmentFailure | None = None
+
+
 class _FailedError(Exception):
     def __init__(self, message: str, *, permanent: bool = False, missing: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(message)
@@ -125,6 +136,20 @@ def resolve_environment(
         failure = EnvironmentFailure(resolver.current, error.message, error.permanent, error.missing)
         return Resolution(None, tuple(resolver.events), failure)
     return Resolution(replace(pod, spec=spec), tuple(resolver.events))
+
+
+def resolve_container(pod: Pod, container: Container, source: EnvironmentSource) -> ContainerResolution:
+    """Resolve one container of ``pod``, as a kubelet does at each of its starts; neither is changed.
+
+    By then the pod's addresses are known: ``source.pod_ips``.
+    """
+    resolver = _Resolver(pod, source)
+    try:
+        resolved = resolver.container(container)
+    except _FailedError as error:
+        failure = EnvironmentFailure(container.name, error.message, error.permanent, error.missing)
+        return ContainerResolution(None, tuple(resolver.events), failure)
+    return ContainerResolution(resolved, tuple(resolver.events))
 
 
 class _Resolver:
