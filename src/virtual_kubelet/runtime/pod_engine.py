@@ -15,7 +15,15 @@ from typing import Self
 
 from virtual_kubelet.contracts.context import ProviderContext
 from virtual_kubelet.contracts.pods import PodKey, PodStatusCallback
-from virtual_kubelet.contracts.runtime import ContainerExit, ContainerInstance, ContainerRuntime, ImageStore, PodSandbox
+from virtual_kubelet.contracts.probes import ProbeStatistics
+from virtual_kubelet.contracts.runtime import (
+    ContainerCommands,
+    ContainerExit,
+    ContainerInstance,
+    ContainerRuntime,
+    ImageStore,
+    PodSandbox,
+)
 from virtual_kubelet.environment.volume_support import MOUNT_PROPAGATIONS, check_volumes
 from virtual_kubelet.errors import NotFoundError
 from virtual_kubelet.objects.core_v1 import Pod, PodStatus
@@ -30,6 +38,7 @@ from virtual_kubelet.runtime.image_access import ImageAccess
 from virtual_kubelet.runtime.image_pulls import ImagePulls
 from virtual_kubelet.runtime.pod_state import PodStage, PodState
 from virtual_kubelet.runtime.pod_task import PodTask
+from virtual_kubelet.runtime.probes.execute import check_probes
 from virtual_kubelet.runtime.probing import Prober
 from virtual_kubelet.runtime.runtime_audit import audit
 from virtual_kubelet.runtime.runtime_calls import RuntimeCalls
@@ -133,7 +142,9 @@ class PodEngine(EngineStreams):
         key = PodKey.of(pod)
         if key in self._pods:
             return
-        self._calls.runtime.check_pod(pod)
+        runtime = self._calls.runtime
+        runtime.check_pod(pod)
+        check_probes(pod, commands=isinstance(runtime, ContainerCommands))
         check_volumes(pod, propagations=MOUNT_PROPAGATIONS)  # the runtime has said which of these it honours
         now = self._parts.now()
         state = PodState.of(pod, now)
@@ -164,6 +175,10 @@ class PodEngine(EngineStreams):
 
     async def get_pods(self) -> Sequence[Pod]:
         return [held.state.pod for held in self._pods.values()]
+
+    def probe_statistics(self) -> Sequence[ProbeStatistics]:
+        """See ``ProbeStatisticsSource``."""
+        return self._parts.prober.statistics()
 
     def _held(self, pod: Pod) -> PodTask:
         held = self._pods.get(PodKey.of(pod))

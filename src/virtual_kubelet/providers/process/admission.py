@@ -37,10 +37,8 @@ def _is_service_account(volume: Volume, path: str | None) -> bool:
 
 
 def _check_container(field: str, container: Container) -> None:
-    for name in ("liveness_probe", "readiness_probe", "startup_probe", "lifecycle", "volume_devices"):
-        if getattr(container, name):
-            shown = "".join(part.capitalize() if i else part for i, part in enumerate(name.split("_")))
-            raise _refused(f"{field}.{shown}", "the process provider does not do this yet")
+    if container.volume_devices:
+        raise _refused(f"{field}.volumeDevices", "the process provider does not do this yet")
     if container.restart_policy:
         raise _refused(f"{field}.restartPolicy", "the process provider has no sidecars yet")
     context = container.security_context
