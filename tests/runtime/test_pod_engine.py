@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.providers.contexts import context
@@ -516,3 +517,28 @@ async def test_a_container_whose_image_changes_is_replaced_whatever_the_policy_a
         assert runtime.signals == [("main", 15), ("main", 9)]
         assert (e.status.phase, e.main.image, e.main.restart_count) == ("Running", "other", 1)
         assert runtime.started == ["main", "main"]
+
+
+async def test_a_status_is_told_when_a_new_process_of_the_node_would_say_the_same(tmp_path: Path) -> None:
+    """Else one that is killed then takes back what was said: a pod that was ready is not, until it is probed again."""
+    told: list[tuple[bool, bool, int]] = []
+    saved: list[tuple[bool, bool, int]] = []
+
+    def tell(key: PodKey, status: PodStatus, *, deleting: bool = False) -> None:
+        assert status.container_statuses is not None
+        found = status.container_statuses[0]
+        told.append((bool(found.started), found.ready, found.restart_count))
+        main = msgspec.json.decode((tmp_path / "u1.json").read_bytes())["state"]["containers"][0]
+        saved.append((main["started"], main["ready"], max(0, main["attempts"] - 1)))
+
+    async with running_engine(tmp_path) as e:
+        e.engine.notify_pods(tell)
+        await e.engine.create_pod(pod())
+        await settle()
+        e.runtime.end("main", 1)
+        await settle()
+        await asyncio.sleep(60)
+        await settle()
+    assert (True, True, 0) in told
+    assert (True, True, 1) in told
+    assert saved == told

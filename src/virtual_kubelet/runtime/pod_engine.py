@@ -152,6 +152,7 @@ class PodEngine(EngineStreams):
         await asyncio.to_thread(self._parts.checkpoints.save, key.uid, content)
         held = self._pods[key] = PodTask(self._parts, state)
         held.report()
+        held.tell()
         self._start(held)
 
     async def update_pod(self, pod: Pod) -> None:

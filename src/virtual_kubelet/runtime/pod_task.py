@@ -49,6 +49,7 @@ class PodTask:
         self._inbox: list[on.ContainerEvent | on.PodEvent] = []
         self._wake = asyncio.Event()
         self._saved = b""
+        self._untold: list[PodStatus] = []
         self._held_since: float | None = None
         self._operations = PodOperations(parts, state, self.key, self)
         self._adopted: list[on.Action] = []
@@ -88,6 +89,7 @@ class PodTask:
                     state, on.Exited(record.name, instance.id, ended), parts.options.transitions, parts.now()
                 )
         self.report()
+        self.tell()
 
     async def run(self) -> None:
         """Until the pod is gone, or cancelled; what runs goes on running then."""
@@ -135,6 +137,7 @@ class PodTask:
         if any(isinstance(action, on.Report) for action in steps.actions) or not self._is_held(now.monotonic):
             self.report()
         retry = await self._save()
+        self.tell()
         for action in due:
             self._operations.perform(action)
         times = [] if steps.at is None else [steps.at]
@@ -156,7 +159,7 @@ class PodTask:
         return False
 
     def report(self) -> None:
-        """Tell the status as it is now, if it is another than before."""
+        """The status as it is now is to be told, if it is another than before."""
         parts, state = self._parts, self.state
         pod = parts.context.pods.get(self.key.namespace, self.key.name) if state.pod.spec.readiness_gates else None
         same = pod is not None and pod.metadata.uid == self.key.uid
@@ -172,7 +175,13 @@ class PodTask:
             return
         self.status = status
         state.conditions = status.conditions or []
-        parts.notify(self.key, status)
+        self._untold.append(status)
+
+    def tell(self) -> None:
+        """Tell what is to be told: once it is on disk, so that a new process of the node takes nothing of it back."""
+        untold, self._untold = self._untold, []
+        for status in untold:
+            self._parts.notify(self.key, status)
 
     async def _save(self) -> float | None:
         """Write the checkpoint, if it says something else than before. A disk that is full holds nothing up: it is tried
