@@ -22,7 +22,7 @@ def commands() -> dict[str, argparse.ArgumentParser]:
     return dict(found.choices)
 
 
-@pytest.mark.parametrize("name", ["run", "up"])
+@pytest.mark.parametrize("name", ["run", "up", "conformance"])
 def test_every_option_is_documented_and_none_that_is_gone(text: str, name: str) -> None:
     section = text.split(f"\n## `{name}`\n")[1].split("\n## ")[0]
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `--")]

@@ -47,11 +47,12 @@ def pod(name: str, uid: str | None = None, **spec: Any) -> Pod:
 
 def running(of: Pod, **changes: Any) -> PodStatus:
     """What a provider says of a running pod."""
+    conditions = changes.pop("conditions", [PodCondition(type="Ready", status="True", last_transition_time=STARTED)])
     return PodStatus(
         phase="Running",
         pod_ip="10.0.0.1",
         start_time=STARTED,
-        conditions=[PodCondition(type="Ready", status="True", last_transition_time=STARTED)],
+        conditions=conditions,
         container_statuses=[
             ContainerStatus(
                 name=c.name, image=c.image or "", image_id="", ready=True, restart_count=0, started=True,

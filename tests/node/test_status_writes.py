@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.node.pod_api import NotifyingProvider, PodApi, pod, running
+from tests.node.pod_api import STARTED, NotifyingProvider, PodApi, pod, running
 from tests.node.test_pod_controller import controlled, until
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.errors import (
@@ -19,6 +19,7 @@ from virtual_kubelet.errors import (
     ServerError,
     TooManyRequestsError,
 )
+from virtual_kubelet.objects.core_v1 import PodCondition
 
 pytestmark = pytest.mark.looptime
 
@@ -176,3 +177,29 @@ async def test_a_status_that_comes_while_an_older_one_is_written_is_written_befo
         await until(lambda: not api.has("p"))
         finals = [write[2]["status"].get("phase") for write in api.writes if write[0] == "patch"]
         assert finals[-1] == "Succeeded"
+
+
+async def test_two_statuses_are_not_mixed_though_the_first_one_s_echo_is_late() -> None:
+    """Ready, and not Ready again before the watch has brought the first: the second is written whole."""
+    api, provider = PodApi(), NotifyingProvider()
+    async with controlled(api, provider):
+        api.put_pod(pod("p"))
+        await until(lambda: api.status("p").phase == "Running")
+        held: list[Any] = []
+        tell = api._tell
+        api._tell = lambda *event: held.append(event)  # type: ignore[method-assign]
+        one = pod("p")
+        provider.notify(KEY, running(one, message="first", conditions=[ready("False")]))
+        await until(lambda: api.status("p").message == "first")
+        provider.notify(KEY, running(one, message="second", conditions=[ready("True")]))
+        await until(lambda: api.status("p").message == "second")
+        assert [c.status for c in api.status("p").conditions or ()] == ["True"]
+        written = patches(api)
+        for event in held:
+            tell(*event)
+        await asyncio.sleep(5)
+        assert patches(api) == written, "the late echoes are no reason to write"
+
+
+def ready(status: str) -> PodCondition:
+    return PodCondition(type="Ready", status=status, last_transition_time=STARTED)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from virtual_kubelet import __version__
-from virtual_kubelet.cli import completion, providers, rbac, run, up, version
+from virtual_kubelet.cli import completion, conformance, providers, rbac, run, up, version
 from virtual_kubelet.cli.arguments import Command, Parser, add_logging, exit_code_table, resolve_environment
 from virtual_kubelet.cli.exit_codes import ExitCode
 from virtual_kubelet.cli.failures import report
@@ -53,6 +53,7 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     up.add_parser(commands)
     run.add_parser(commands)
+    conformance.add_parser(commands)
     providers.add_parser(commands)
     rbac.add_parser(commands)
     version.add_parser(commands)

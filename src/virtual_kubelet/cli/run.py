@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from virtual_kubelet.kube.config import ClientConfig
     from virtual_kubelet.kubelet import KubeletConfig
 
-__all__ = ["add_parser", "add_provider_options", "kubelet_config", "provider_factory", "unknown_option"]
+__all__ = ["add_parser", "add_provider_options", "kubelet_config", "provider_factory", "search_here", "unknown_option"]
 
 _DESCRIPTION: Final = """\
 Join a cluster as a node, and run the pods that are bound to it, until SIGINT or SIGTERM (a second one ends it at once).
@@ -307,15 +307,19 @@ def _timing(parser: Parser) -> None:
         group.add_argument(name, type=types.positive_duration, default=seconds, metavar="D", help=text)
 
 
+def search_here(name: str) -> None:
+    """A class of the user's own is beside him, as with `python -m`; what is installed comes first."""
+    here = os.getcwd()
+    if ":" in name and here not in sys.path:
+        sys.path.append(here)
+
+
 def provider_factory(name: str, *, allow_host_processes: bool) -> ProviderFactory:
     """The provider of that name, which is told whether it may run processes of this machine if it asks that.
 
     Raises ``ProviderConfigError``; ``ConfigurationError`` when the option means nothing to the provider.
     """
-    here = os.getcwd()
-    if ":" in name and here not in sys.path:
-        # A class of the user's own: beside him, as with `python -m`; what is installed comes first.
-        sys.path.append(here)
+    search_here(name)
     factory = load_provider(name)
     if not allow_host_processes:
         return factory

@@ -47,7 +47,7 @@ class NodeAnswer:
 
 
 async def dial(
-    address: str, method: str, target: str, headers: Sequence[tuple[str, str]], context: ssl.SSLContext
+    address: str, method: str, target: str, headers: Sequence[tuple[str, str]], context: ssl.SSLContext | None
 ) -> NodeAnswer:
     """Connect to ``HOST:PORT`` and ask. Raises ``OSError``, and ``h11.RemoteProtocolError`` for what is no HTTP."""
     host, _, port = address.rpartition(":")

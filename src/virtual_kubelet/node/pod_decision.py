@@ -34,7 +34,7 @@ class Facts(NamedTuple):
         containers_ended: the newest status says that no container runs any more.
         in_provider: the provider knows it; None if that has to be asked.
         delete_accepted: the provider has been told to delete it, with the present grace period.
-        grace_over: its grace period has ended.
+        grace_over: its grace period has ended, and the time that the provider has to say what became of it.
         had_run: its status in the API says that a container of it ran (before this process began).
         rerun_is_safe: the provider says that a lost pod may run again.
         changed: spec, labels or annotations differ from what the provider was given.

@@ -62,6 +62,8 @@ class PodRecord:
         "waits_for_reference",
         "write_queued",
         "writing",
+        "written",
+        "written_on",
     )
 
     def __init__(self, key: PodKey) -> None:
@@ -86,6 +88,8 @@ class PodRecord:
         self.finishing = False  # the API object is to be removed
         self.finished = False  # … and has been: finalizers may keep it for a while
         self.last_patch: bytes | None = None  # the last status patch, whose echo may not be here yet
+        self.written: PodStatus | None = None  # what the API has by it, while …
+        self.written_on: CachedPod | None = None  # … this is the newest that has come from there
         self.draining: int | None = None  # seconds it has to end, because the node stops
         self.evicting = False  # the backend ends the pod by itself: the API object is to be deleted gracefully
         self.forgotten = False  # gone everywhere: nobody looks at it again

@@ -10,7 +10,7 @@ import msgspec
 
 from virtual_kubelet.objects.core_v1 import ContainerState, ContainerStatus, PodCondition, PodIP, PodStatus
 
-__all__ = ["TERMINAL_PHASES", "had_run", "is_terminal", "no_container_runs", "status_patch"]
+__all__ = ["TERMINAL_PHASES", "had_run", "is_terminal", "no_container_runs", "patched_status", "status_patch"]
 
 TERMINAL_PHASES: Final = frozenset({"Succeeded", "Failed"})
 _PHASES: Final = frozenset({"Pending", "Running", "Succeeded", "Failed", "Unknown"})
@@ -118,6 +118,28 @@ def status_patch(
     if generation and wanted.observed_generation is None and current.observed_generation != generation:
         changes["observedGeneration"] = generation
     return msgspec.json.encode({"metadata": {"uid": uid}, "status": changes})
+
+
+def patched_status(current: PodStatus, wanted: PodStatus) -> PodStatus:
+    """What the API server has when ``current`` has been patched into ``wanted``: its echo may be a while in coming."""
+    ended = is_terminal(current)
+    changes: dict[str, Any] = {}
+    for attribute, _ in (*_PLAIN, ("pod_ips", "podIPs")):
+        new = getattr(wanted, attribute)
+        if ended and attribute in ("phase", "reason", "message"):
+            continue
+        if new is not None or not attribute.endswith(("_ip", "_ips", "_statuses")):
+            changes[attribute] = new
+    conditions = {condition.type: condition for condition in current.conditions or ()}
+    for condition in wanted.conditions or ():
+        old = conditions.get(condition.type)
+        if old is not None and old.status == condition.status:
+            condition = msgspec.structs.replace(condition, last_transition_time=old.last_transition_time)
+        conditions[condition.type] = condition
+    changes["conditions"] = [*conditions.values()] or None
+    if current.start_time is None:
+        changes["start_time"] = wanted.start_time
+    return msgspec.structs.replace(current, **changes)
 
 
 def _changed_conditions(

@@ -25,7 +25,7 @@ from virtual_kubelet.kube.events import EventRecorder, pod_reference
 from virtual_kubelet.kube.resources import PODS
 from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.pod_record import PodRecord
-from virtual_kubelet.node.pod_status_patch import status_patch
+from virtual_kubelet.node.pod_status_patch import patched_status, status_patch
 from virtual_kubelet.node.retries import retry_delay
 from virtual_kubelet.objects.core_v1 import Pod, PodStatus
 from virtual_kubelet.objects.times import format_time
@@ -116,10 +116,12 @@ class StatusWriter:
         pod, status = record.pod, record.status
         if pod is None or status is None or status is record.refused:
             return
+        # What was written a moment ago and has not come back yet is there: else two statuses would be mixed.
+        current = record.written if record.written is not None and record.written_on is pod else pod.status
         try:
             patch = status_patch(
                 record.key.uid,
-                pod.status,
+                current,
                 status,
                 generation=pod.metadata.generation,
                 now=format_time(self._config.clock.now()),
@@ -146,6 +148,7 @@ class StatusWriter:
                 raise
             return
         record.last_patch = patch
+        record.written, record.written_on = patched_status(current, status), pod
         self._written.inc()
 
     async def _evict(self, record: PodRecord) -> None:
