@@ -57,7 +57,7 @@ def _ready(pod: Pod) -> bool:
 async def readiness(stage: Stage) -> None:
     """A container is ready when its readiness probe succeeds, and not before."""
     file = _file(stage)
-    script = f"trap 'rm -f {file}; kill $! 2>/dev/null; exit 0' TERM; sleep 4; touch {file}; sleep 1000 & wait"
+    script = f"trap 'rm -f {file}; kill $! 2>/dev/null; exit 0' TERM; sleep 8; touch {file}; sleep 1000 & wait"
     pod = await stage.create(stage.shell(script).fields(readiness_probe=_exec(stage, f"test -f {file}")))
     waiting = await stage.user.saw(pod, _not_ready, "the container runs and is not ready")
     expect(waiting.status.phase == "Running", "the pod is Running", status_line(waiting))
