@@ -26,7 +26,7 @@ def command(*args: str, directory: Path | None = None, **environment: str) -> su
         [sys.executable, "-m", "virtual_kubelet", *args],
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=120,
         check=False,
         cwd=directory,
         stdin=subprocess.DEVNULL,
@@ -50,7 +50,9 @@ def test_version() -> None:
 
 def test_providers_are_listed_and_described() -> None:
     done = command("providers")
-    assert [line.split()[:2] for line in done.stdout.splitlines()] == [
+    listed = [line.split()[:2] for line in done.stdout.splitlines()]
+    # Other distributions, such as that of docker, bring their own.
+    assert [words for words in listed if words[1].startswith("virtual_kubelet.")] == [
         ["mock", "virtual_kubelet.providers.mock:MockProvider"],
         ["process", "virtual_kubelet.providers.process:ProcessProvider"],
     ]
@@ -77,7 +79,7 @@ def test_help_is_quick_because_it_imports_little(args: list[str]) -> None:
         "print('heavy:', sorted(heavy)); sys.exit(code)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, *args], capture_output=True, text=True, timeout=40, check=False
+        [sys.executable, "-c", program, *args], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "heavy: []"
@@ -216,7 +218,7 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
         shell=True,
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=120,
         check=False,
     )
     assert done.stderr == ""

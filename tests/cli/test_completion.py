@@ -43,7 +43,7 @@ def test_bash_completes_commands_options_and_values(tmp_path: Path) -> None:
     assert {"up", "run", "providers", "version", "completion", "--help"} <= set(completed(tmp_path, ""))
     assert completed(tmp_path, "run", "--kubec") == ["--kubeconfig"]
     assert "--run" not in completed(tmp_path, "run", "--")
-    assert completed(tmp_path, "run", "--provider", "") == ["mock", "process"]
+    assert {"mock", "process"} <= set(completed(tmp_path, "run", "--provider", ""))
     assert completed(tmp_path, "run", "--provider", "=", "pr") == ["process"]
     assert completed(tmp_path, "providers", "m") == ["mock"]
     assert completed(tmp_path, "run", "--log-format", "j") == ["json"]

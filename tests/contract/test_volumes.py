@@ -79,7 +79,10 @@ class LiveVolumes:
         roots = {m.container_path: m.host_path for m in await self.volumes.mounts(container)}
         root, _, name = path.rpartition("/")
         file = roots[root] / name
-        return await asyncio.to_thread(file.read_text) if await asyncio.to_thread(file.exists) else None
+        try:
+            return await asyncio.to_thread(file.read_text)
+        except FileNotFoundError:
+            return None
 
     async def shows(self, path: str, text: str | None) -> None:
         async def check() -> bool:

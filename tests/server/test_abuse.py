@@ -149,7 +149,7 @@ async def test_everybody_else_is_served_and_memory_is_bounded(
     attackers = [asyncio.create_task(attack.repeat(kind)) for kind, count in kinds.items() for _ in range(count)]
     served = 0
     try:
-        async with asyncio.timeout(50):
+        async with asyncio.timeout(150):
             while served < 5 or len(attack.rounds) < len(kinds):
                 with suppress(
                     OSError, asyncio.IncompleteReadError
@@ -202,7 +202,7 @@ async def test_a_client_that_vanishes_without_a_word_ends_its_silent_stream(
         await client.head()
         (served,) = server._http._connections
         ours = served._transport.get_extra_info("socket")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while struct.unpack("i", fcntl.ioctl(ours, termios.TIOCOUTQ, b"\0" * 4))[0]:
                 await asyncio.sleep(
                     0.01
