@@ -138,7 +138,7 @@ async def sessions(chain: Chain, count: int) -> dict[str, Any]:
             await child.stdout.readline()
             if number % 2:
                 child.kill()
-            await child.communicate()
+            await child.communicate(b"")  # its input ends
 
     def state() -> dict[str, float]:
         children = Path(f"/proc/{chain.pid}/task/{chain.pid}/children").read_text().split()

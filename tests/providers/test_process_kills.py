@@ -239,3 +239,55 @@ async def test_a_record_that_cannot_be_read_is_left_alone_and_said(tmp_path: Pat
         await clear(node)
     assert (damaged / "record.json").exists()
     assert "damaged" in (tmp_path / "process" / "supervisor.log").read_text()
+
+
+#: A node that runs a command in its pod, and is then killed.
+EXEC = """
+import asyncio, sys
+from pathlib import Path
+import msgspec
+from tests.providers.test_process_commands import Client, Sizes, streams
+from tests.providers.test_process_provider import node_in
+from virtual_kubelet.contracts.pods import PodKey
+from virtual_kubelet.objects.core_v1 import Pod
+
+class Shown(Client):
+    async def write(self, data):
+        print(data.decode().strip(), flush=True)
+
+async def main():
+    (one,) = msgspec.json.decode(Path(sys.argv[2]).read_bytes(), type=list[Pod])
+    async with node_in(Path(sys.argv[1])) as node:
+        await node.provider.create_pod(one)
+        await node.until(one, lambda status: status.phase == "Running")
+        ends = streams(Client(stays=True), Shown(), sizes=Sizes() if sys.argv[3] == "tty" else None)
+        await node.provider.run_in_container(PodKey.of(one), "main", ["sh", "-c", sys.argv[4]], ends)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("terminal", ["tty", "pipes"])
+async def test_a_node_that_is_killed_takes_its_commands_with_it_and_leaves_its_pods(
+    tmp_path: Path, terminal: str
+) -> None:
+    folder = tmp_path / "node"
+    folder.mkdir()
+    marker = f"marker-{uuid.uuid4().hex}"
+    one = pod("exec sleep 1000009")
+    (tmp_path / "pods.json").write_bytes(msgspec.json.encode([one]))
+    script = f"echo started; : {marker}; while :; do read line || sleep 0.1; done"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", EXEC, str(folder), str(tmp_path / "pods.json"), terminal, script,
+        cwd=REPOSITORY, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"started\n"
+    process.kill()
+    await process.wait()
+    async with asyncio.timeout(60):
+        while processes_with(marker):
+            await asyncio.sleep(0.02)
+    async with node_in(folder) as node:
+        await node.until(one, lambda status: status.phase == "Running", 60)
+        await clear(node)
