@@ -195,7 +195,7 @@ apiVersion: v1
 kind: Secret
 metadata: {{name: bootstrap-token-{id}, namespace: kube-system}}
 type: bootstrap.kubernetes.io/token
-stringData: {{token-id: {id}, token-secret: {secret}, usage-bootstrap-authentication: "true"}}
+stringData: {{token-id: "{id}", token-secret: "{secret}", usage-bootstrap-authentication: "true"}}
 """
 
 

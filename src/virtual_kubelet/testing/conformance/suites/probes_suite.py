@@ -145,9 +145,9 @@ async def hanging_probe(stage: Stage) -> None:
 @promise("serves-http")
 async def http(stage: Stage) -> None:
     """An httpGet probe asks the container itself: 200 makes it ready, 404 does not."""
-    port = 20000 + secrets.randbelow(10000)
-    good = Probe(http_get=HTTPGetAction(path="/", port=port), period_seconds=1)
-    bad = Probe(http_get=HTTPGetAction(path="/nothing/here", port=port), period_seconds=1)
+    port = 10000 + secrets.randbelow(10000)  # with the other, below what machines give clients
+    good = Probe(http_get=HTTPGetAction(path="/", port=port), period_seconds=1, timeout_seconds=10)
+    bad = Probe(http_get=HTTPGetAction(path="/nothing/here", port=port), period_seconds=1, timeout_seconds=10)
     pod = await stage.create(stage.does("serves-http", stage.pod().fields(readiness_probe=good), port=port))
     await stage.user.until(pod, _ready, "the container is ready")
     port += 10000
