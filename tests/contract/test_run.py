@@ -313,13 +313,14 @@ class TestErrorsForPeople:
         config = tmp_path / "provider.json"
         config.write_text("{not json")
         said = await self.refused(
-            "--kubeconfig", str(node_kubeconfig), "--provider", "mock", "--provider-config", str(config)
-        )
+            "--kubeconfig", str(node_kubeconfig), "--provider", "mock", "--provider-config", str(config),
+            "--listen", "127.0.0.1:0",
+        )  # fmt: skip
         assert str(config) in said
 
     async def test_host_processes_must_be_allowed(self, node_kubeconfig: Path) -> None:
         assert "--allow-host-processes" in await self.refused(
-            "--kubeconfig", str(node_kubeconfig), "--provider", "process"
+            "--kubeconfig", str(node_kubeconfig), "--provider", "process", "--listen", "127.0.0.1:0"
         )
 
 
