@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.contract.commands import processes_with
 from tests.providers.test_process_commands import Client, Sizes, running, streams, until
-from tests.providers.test_process_provider import Node, node_in, pod
+from tests.providers.test_process_provider import Node, pod
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.contracts.streams import TerminalSize
 from virtual_kubelet.errors import NotFoundError, TransientError
@@ -21,16 +20,6 @@ from virtual_kubelet.objects.core_v1 import Pod, SecurityContext
 pytestmark = pytest.mark.may_block  # files are made and looked at
 
 ANSWERS = 'while read line; do echo "out $line"; echo "err $line" >&2; [ "$line" = end ] && exit 3; done; echo over'
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    async with node_in(tmp_path) as made:
-        yield made
-        for one in await made.provider.get_pods():
-            one.metadata.deletion_grace_period_seconds = 0
-            await made.provider.delete_pod(one)
-            await made.gone(one)
 
 
 def attached(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.contract.commands import processes_with
-from tests.providers.test_process_provider import Node, node_in, pod
+from tests.providers.test_process_provider import Node, pod
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.contracts.streams import AttachIO, TerminalSize
 from virtual_kubelet.errors import NotFoundError, ProviderError
@@ -71,16 +71,6 @@ def streams(
     stdin: Client | None = None, out: Client | None = None, err: Client | None = None, *, sizes: Sizes | None = None
 ) -> AttachIO:
     return AttachIO(stdin, out, err, sizes is not None, sizes or Sizes())
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    async with node_in(tmp_path) as made:
-        yield made
-        for one in await made.provider.get_pods():
-            one.metadata.deletion_grace_period_seconds = 0
-            await made.provider.delete_pod(one)
-            await made.gone(one)
 
 
 async def running(node: Node, script: str = "sleep 1000000", **container: Any) -> Pod:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.providers.test_process_commands import Client
-from tests.providers.test_process_provider import Node, node_in, pod
+from tests.providers.test_process_provider import Node, pod
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.objects.core_v1 import Container, Pod
 
@@ -28,16 +27,6 @@ with Server((sys.argv[1], 0), Upper) as server:
     print(server.server_address[1], flush=True)
     server.serve_forever()
 """
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    async with node_in(tmp_path) as made:
-        yield made
-        for one in await made.provider.get_pods():
-            one.metadata.deletion_grace_period_seconds = 0
-            await made.provider.delete_pod(one)
-            await made.gone(one)
 
 
 async def serving(node: Node, *command: str) -> tuple[Pod, int]:

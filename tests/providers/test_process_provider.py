@@ -94,17 +94,6 @@ async def node_in(folder: Path, config_path: Path | None = None) -> AsyncIterato
         yield Node(provider, folder)
 
 
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    """A node; what is left of its processes at the end is a failure, but for those whose tests end them otherwise."""
-    async with node_in(tmp_path) as made:
-        yield made
-        for one in await made.provider.get_pods():
-            one.metadata.deletion_grace_period_seconds = 0
-            await made.provider.delete_pod(one)
-            await made.gone(one)
-
-
 def pod(script: str, *, policy: str = "Never", name: str | None = None, **container: Any) -> Pod:
     name = name or f"p-{uuid.uuid4().hex[:6]}"
     main = Container(name="main", image="busybox", command=["sh", "-c", script], **container)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.providers.test_process_provider import Node, node_in, pod
+from tests.providers.test_process_provider import Node, pod
 from virtual_kubelet import StatsSummary
 from virtual_kubelet.objects.core_v1 import Container, Pod
 from virtual_kubelet.objects.stats_v1alpha1 import ContainerStats, PodStats, Summary
@@ -23,16 +23,6 @@ pytestmark = pytest.mark.may_block  # files are made and looked at
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BURN = "while :; do :; done"
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    async with node_in(tmp_path) as made:
-        yield made
-        for one in await made.provider.get_pods():
-            one.metadata.deletion_grace_period_seconds = 0
-            await made.provider.delete_pod(one)
-            await made.gone(one)
 
 
 async def stats_of(node: Node, one: Pod, *, lean: bool = False) -> PodStats | None:

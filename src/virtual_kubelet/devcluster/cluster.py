@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -39,6 +38,7 @@ from virtual_kubelet.devcluster.openapi import OpenApi
 from virtual_kubelet.devcluster.pod_gc import QUARANTINE, PodGarbageCollector
 from virtual_kubelet.devcluster.pod_index import PodIndex
 from virtual_kubelet.devcluster.reading import Reader
+from virtual_kubelet.devcluster.registry.value_validation import is_address
 from virtual_kubelet.devcluster.request_info import ResourceTable
 from virtual_kubelet.devcluster.reviews import Reviews
 from virtual_kubelet.devcluster.scheduler import Scheduler
@@ -362,7 +362,7 @@ class DevCluster:
     def _by_kind(self, addresses: bool) -> list[str]:
         """Names, or addresses, that the certificate is to have besides the usual ones."""
         given = [*self._names, *([self._host] if self._host else [])]
-        return [name for name in given if _is_address(name) is addresses]
+        return [name for name in given if is_address(name) is addresses]
 
     # Faults
 
@@ -388,11 +388,3 @@ class DevCluster:
         for registry in self._state.registries:
             if resource in ("", registry.resource.plural):
                 registry.objects.compact()
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

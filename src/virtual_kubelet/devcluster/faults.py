@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from virtual_kubelet.devcluster.active_faults import ActiveFaults, InjectedFault
 from virtual_kubelet.devcluster.request_info import RequestInfo
 from virtual_kubelet.devcluster.statuses import StatusError, expired
 
@@ -97,40 +98,12 @@ class Fault:
         return cls(FaultKind.MALFORMED, body=body)
 
 
-@dataclass(slots=True, eq=False)
-class InjectedFault:
-    """A fault in place. ``met`` counts the requests it acted on; ``remove`` takes it away."""
-
-    fault: Fault
-    verb: str
-    resource: str
-    namespace: str
-    name: str
-    user: str
-    left: int | None
-    faults: Faults = field(repr=False)
-    met: int = 0
-
-    def remove(self) -> None:
-        """No more; nothing happens if it has worn out already."""
-        self.faults.discard(self)
-
-    def matches(self, info: RequestInfo, user: str) -> bool:
-        return (
-            self.verb in ("", info.verb)
-            and self.resource in ("", info.full_resource)
-            and self.namespace in ("", info.namespace)
-            and self.name in ("", info.name)
-            and self.user in ("", user)
-        )
-
-
 class Faults:
     """The faults of one cluster; all methods may be called while it serves."""
 
     def __init__(self, on_watches: Callable[[str, FaultKind], int], compact: Callable[[str], None]) -> None:
         """``on_watches``: does something to the open watches of a resource; ``compact``: forgets its history."""
-        self._active: list[InjectedFault] = []
+        self._active: ActiveFaults[Fault] = ActiveFaults()
         self._on_watches = on_watches
         self._compact = compact
 
@@ -144,7 +117,7 @@ class Faults:
         name: str = "",
         user: str = "",
         times: int | None = 1,
-    ) -> InjectedFault:
+    ) -> InjectedFault[Fault]:
         """Put ``fault`` in the way of requests that match; what is empty matches all.
 
         Args:
@@ -153,22 +126,14 @@ class Faults:
             user: only requests of this user.
             times: after so many requests it is gone; None: never.
         """
-        injected = InjectedFault(fault, verb, resource, namespace, name, user, times, self)
-        self._active.append(injected)
-        return injected
+        match = {"verb": verb, "resource": resource, "namespace": namespace, "name": name, "user": user}
+        return self._active.put(fault, match, times)
 
     @contextmanager
-    def during(self, fault: Fault, **match: str) -> Iterator[InjectedFault]:
+    def during(self, fault: Fault, **match: str) -> Iterator[InjectedFault[Fault]]:
         """``fault`` for all requests that match, inside the ``with`` block."""
-        injected = self.add(fault, times=None, **match)
-        try:
+        with self.add(fault, times=None, **match) as injected:
             yield injected
-        finally:
-            injected.remove()
-
-    def discard(self, injected: InjectedFault) -> None:
-        if injected in self._active:
-            self._active.remove(injected)
 
     def clear(self) -> None:
         """All faults away; streams that are stalled stay so."""
@@ -178,15 +143,9 @@ class Faults:
         """The fault that acts on this request, which uses it up by one."""
         if not self._active:
             return None
-        for injected in self._active:
-            if injected.matches(info, user):
-                injected.met += 1
-                if injected.left is not None:
-                    injected.left -= 1
-                    if injected.left <= 0:
-                        self._active.remove(injected)
-                return injected.fault
-        return None
+        return self._active.meet(
+            verb=info.verb, resource=info.full_resource, namespace=info.namespace, name=info.name, user=user
+        )
 
     def drop_watches(self, resource: str = "") -> int:
         """Cut the open watches of ``resource`` (of all). Returns how many."""

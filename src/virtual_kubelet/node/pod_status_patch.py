@@ -97,12 +97,8 @@ def status_patch(
     changes: dict[str, Any] = {}
     ended = is_terminal(current)
     for attribute, name in _PLAIN:
-        if ended and attribute in ("phase", "reason", "message"):
-            continue
         new, old = getattr(wanted, attribute), getattr(current, attribute)
-        if new != old and (new or old):
-            if new is None and attribute.endswith(("_ip", "_ips", "_statuses")):
-                continue  # not given is not the same as gone: an address or a container is never taken back
+        if new != old and (new or old) and not _is_kept(attribute, new, ended=ended):
             changes[name] = new
     if wanted.pod_ips and wanted.pod_ips != current.pod_ips:
         changes["podIPs"] = [*([{"$patch": "replace"}] if current.pod_ips else ()), *wanted.pod_ips]
@@ -126,9 +122,7 @@ def patched_status(current: PodStatus, wanted: PodStatus) -> PodStatus:
     changes: dict[str, Any] = {}
     for attribute, _ in (*_PLAIN, ("pod_ips", "podIPs")):
         new = getattr(wanted, attribute)
-        if ended and attribute in ("phase", "reason", "message"):
-            continue
-        if new is not None or not attribute.endswith(("_ip", "_ips", "_statuses")):
+        if not _is_kept(attribute, new, ended=ended):
             changes[attribute] = new
     conditions = {condition.type: condition for condition in current.conditions or ()}
     for condition in wanted.conditions or ():
@@ -140,6 +134,14 @@ def patched_status(current: PodStatus, wanted: PodStatus) -> PodStatus:
     if current.start_time is None:
         changes["start_time"] = wanted.start_time
     return msgspec.structs.replace(current, **changes)
+
+
+def _is_kept(attribute: str, new: object, *, ended: bool) -> bool:
+    """Whether the API's stays, whatever is wanted: what a pod ended with, and an address or a container that is not given,
+    which is not the same as gone."""
+    if ended and attribute in ("phase", "reason", "message"):
+        return True
+    return new is None and attribute.endswith(("_ip", "_ips", "_statuses"))
 
 
 def _changed_conditions(

@@ -7,9 +7,9 @@ component-helpers (resource, scheduling/corev1) and of kube-scheduler's plugins 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from virtual_kubelet.objects.quantity import Quantity
 
@@ -22,6 +22,7 @@ __all__ = [
     "matches_node",
     "matches_term",
     "node_resources",
+    "of_containers",
     "pod_limits",
     "pod_requests",
     "ports_conflict",
@@ -29,6 +30,8 @@ __all__ = [
     "tolerated",
     "tolerates",
 ]
+
+A = TypeVar("A", int, Quantity)
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,19}\Z")
 _ANY_IP: Final = "0.0.0.0"
@@ -85,26 +88,26 @@ def node_resources(quantities: Mapping[str, str]) -> Resources:
     return Resources(cpu, memory, storage, pods, amounts)
 
 
-def _add(to: dict[str, int], amounts: Mapping[str, int]) -> None:
+def _add(to: dict[str, A], amounts: Mapping[str, A]) -> None:
     for name, amount in amounts.items():
-        to[name] = to.get(name, 0) + amount
+        to[name] = to[name] + amount if name in to else amount
 
 
 def _amounts_of(container: Mapping[str, Any], kind: str) -> dict[str, int]:
     return _amounts((container.get("resources") or {}).get(kind))
 
 
-def _total(spec: Mapping[str, Any], kind: str) -> dict[str, int]:
-    """Of ``requests`` or ``limits``: containers and sidecars together, or more if an init container has more; what the
-    pod says as a whole counts instead. Without overhead."""
-    total: dict[str, int] = {}
+def of_containers(spec: Mapping[str, Any], amounts_of: Callable[[Mapping[str, Any]], Mapping[str, A]]) -> dict[str, A]:
+    """Containers and sidecars together, or more if an init container has more (component-helpers'
+    ``AggregateContainerRequests``); ``amounts_of`` gives those of one container."""
+    total: dict[str, A] = {}
     for container in spec.get("containers") or ():
-        _add(total, _amounts_of(container, kind))
+        _add(total, amounts_of(container))
     if initial := spec.get("initContainers"):
-        sidecars: dict[str, int] = {}
-        most: dict[str, int] = {}
+        sidecars: dict[str, A] = {}
+        most: dict[str, A] = {}
         for container in initial:
-            amounts = _amounts_of(container, kind)
+            amounts = amounts_of(container)
             if container.get("restartPolicy") == "Always":
                 _add(sidecars, amounts)
                 needed = sidecars
@@ -112,10 +115,16 @@ def _total(spec: Mapping[str, Any], kind: str) -> dict[str, int]:
                 needed = dict(sidecars)
                 _add(needed, amounts)
             for name, amount in needed.items():
-                most[name] = max(most.get(name, 0), amount)
+                most[name] = max(most.get(name, amount), amount)
         _add(total, sidecars)
         for name, amount in most.items():
-            total[name] = max(total.get(name, 0), amount)
+            total[name] = max(total.get(name, amount), amount)
+    return total
+
+
+def _total(spec: Mapping[str, Any], kind: str) -> dict[str, int]:
+    """Of ``requests`` or ``limits``; what the pod says as a whole counts instead. Without overhead."""
+    total = of_containers(spec, lambda container: _amounts_of(container, kind))
     if "resources" in spec:
         total.update(_amounts_of(spec, kind))
     return total

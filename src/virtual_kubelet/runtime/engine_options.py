@@ -20,7 +20,6 @@ class CallTimeouts:
     list: float = 60.0
     sandbox: float = 240.0
     image: float = 60.0
-    resize: float = 60.0
     statistics: float = 10.0
     logs: float = 10.0
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from virtual_kubelet.contracts.runtime import ContainerExit, ContainerInstance, Image, PodSandbox
-from virtual_kubelet.objects.core_v1 import Container, EnvVar, LifecycleHandler, Pod
+from virtual_kubelet.objects.core_v1 import EnvVar, LifecycleHandler, Pod
 from virtual_kubelet.runtime.pod_state import Ending, StopReason
 
 __all__ = [
@@ -38,7 +38,6 @@ __all__ = [
     "RemoveSandbox",
     "Removed",
     "Report",
-    "Resize",
     "RunPostStart",
     "RunPreStop",
     "SandboxLost",
@@ -356,13 +355,6 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class Resize:
-    name: str
-    container_id: str
-    container: Container = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Remove:
     """Runs that nobody can ask for any more."""
 
@@ -392,7 +384,6 @@ Action: TypeAlias = (
     | StartProbes
     | StopProbes
     | Send
-    | Resize
     | Remove
     | RemoveSandbox
     | RemovePod

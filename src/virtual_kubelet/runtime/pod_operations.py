@@ -102,10 +102,7 @@ class PodOperations:
         """Begin it, unless it is under way; never blocks."""
         match action:
             case on.Record():
-                path = field_path(self._state, action.container)
-                self._parts.context.record_event(
-                    self._key, action.event_type, action.reason, action.message, field_path=path
-                )
+                self._tell(action.container, action.event_type, action.reason, action.message)
             case on.Prepare():
                 self._begin(("prepare",), self._prepare())
             case on.Refresh():
@@ -134,7 +131,7 @@ class PodOperations:
                 self._probes.begin(action.name)
             case on.StopProbes():
                 self._probes.end(action.name, terminating=action.terminating)
-            case on.Resize() | on.Report():
+            case on.Report():
                 pass
 
     def _begin(self, key: tuple[str, ...], work: Coroutine[Any, Any, None]) -> None:
@@ -245,7 +242,7 @@ class PodOperations:
 
     # Hooks and signals
 
-    def _tell(self, container: str, event_type: str, reason: str, message: str) -> None:
+    def _tell(self, container: str | None, event_type: str, reason: str, message: str) -> None:
         path = field_path(self._state, container)
         self._parts.context.record_event(self._key, event_type, reason, message, field_path=path)
 

@@ -15,15 +15,16 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
 from virtual_kubelet.contracts.pods import PodKey, PodStatusCallback
+from virtual_kubelet.devcluster.active_faults import ActiveFaults, InjectedFault
 from virtual_kubelet.objects.core_v1 import Pod, PodStatus
 from virtual_kubelet.provider_binding import ProviderSource
 
-__all__ = ["InjectedProviderFault", "ProviderFault", "ProviderFaultKind", "ProviderFaults"]
+__all__ = ["ProviderFault", "ProviderFaultKind", "ProviderFaults"]
 
 #: Every method that a node may call; those that a provider does not have it does not get from us.
 _ASYNC: Final = (
@@ -99,31 +100,15 @@ class ProviderFault:
         return cls(ProviderFaultKind.LIE, change=change)
 
 
-@dataclass(slots=True, eq=False)
-class InjectedProviderFault:
-    """A fault in place. ``met`` counts the calls it acted on; ``remove`` takes it away."""
-
-    fault: ProviderFault
-    call: str
-    pod: str
-    left: int | None
-    faults: ProviderFaults = field(repr=False)
-    met: int = 0
-
-    def remove(self) -> None:
-        """No more; nothing happens if it has worn out already."""
-        self.faults.discard(self)
-
-
 class ProviderFaults:
     """The faults of the providers that were made through ``around``; all methods may be called while a node runs."""
 
     def __init__(self) -> None:
-        self._active: list[InjectedProviderFault] = []
+        self._active: ActiveFaults[ProviderFault] = ActiveFaults()
 
     def add(
         self, fault: ProviderFault, *, call: str = "", pod: str = "", times: int | None = 1
-    ) -> InjectedProviderFault:
+    ) -> InjectedFault[ProviderFault]:
         """Put ``fault`` in the way of calls that match; what is empty matches all.
 
         Args:
@@ -131,9 +116,7 @@ class ProviderFaults:
             pod: only calls about pods of this name.
             times: after so many calls it is gone; None: never.
         """
-        injected = InjectedProviderFault(fault, call, pod, times, self)
-        self._active.append(injected)
-        return injected
+        return self._active.put(fault, {"call": call, "pod": pod}, times)
 
     def lie_about_statuses(self, change: Callable[[PodStatus], PodStatus], *, pod: str = "") -> None:
         """Every status is told, and answered, as ``change`` makes it."""
@@ -147,17 +130,10 @@ class ProviderFaults:
         self.add(many, call="get_pod_statuses", pod=pod, times=None)
 
     @contextmanager
-    def during(self, fault: ProviderFault, *, call: str = "", pod: str = "") -> Iterator[InjectedProviderFault]:
+    def during(self, fault: ProviderFault, *, call: str = "", pod: str = "") -> Iterator[InjectedFault[ProviderFault]]:
         """``fault`` for all calls that match, inside the ``with`` block."""
-        injected = self.add(fault, call=call, pod=pod, times=None)
-        try:
+        with self.add(fault, call=call, pod=pod, times=None) as injected:
             yield injected
-        finally:
-            injected.remove()
-
-    def discard(self, injected: InjectedProviderFault) -> None:
-        if injected in self._active:
-            self._active.remove(injected)
 
     def clear(self) -> None:
         """All faults away; calls that hang go on hanging."""
@@ -184,15 +160,7 @@ class ProviderFaults:
 
     def meet(self, call: str, pod: str) -> ProviderFault | None:
         """The fault that acts on this call, which uses it up by one."""
-        for injected in self._active:
-            if injected.call in ("", call) and injected.pod in ("", pod):
-                injected.met += 1
-                if injected.left is not None:
-                    injected.left -= 1
-                    if injected.left <= 0:
-                        self._active.remove(injected)
-                return injected.fault
-        return None
+        return self._active.meet(call=call, pod=pod)
 
     def _wrap(self, provider: Any) -> Any:
         """An instance of a class of its own, which has just the methods that ``provider`` has: nodes look at those."""

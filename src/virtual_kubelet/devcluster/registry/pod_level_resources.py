@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from virtual_kubelet.devcluster.registry.resource_validation import validate_resources
 from virtual_kubelet.devcluster.statuses import FieldError, field_forbidden, field_invalid, unsupported_value
+from virtual_kubelet.objects.pod_fitting import of_containers
 from virtual_kubelet.objects.quantity import Quantity
 
 __all__ = ["default_pod_resources", "validate_pod_resources"]
@@ -24,7 +26,7 @@ def default_pod_resources(spec: dict[str, Any]) -> None:
     if not resources:
         return
     requests = dict(resources.get("requests") or {})
-    for name, amount in _container_requests(spec).items():
+    for name, amount in of_containers(spec, _requests_of).items():
         if _is_supported(name) and not name.startswith(_HUGE_PAGES):
             requests.setdefault(name, str(amount))
     for name, limit in (resources.get("limits") or {}).items():
@@ -49,7 +51,7 @@ def validate_pod_resources(spec: dict[str, Any]) -> list[FieldError]:
     if errors:
         return errors
     errors += validate_resources(resources, where)
-    for name, amount in _container_requests(spec).items():
+    for name, amount in of_containers(spec, _requests_of).items():
         given = requests.get(name, "0")
         if amount > Quantity(given):
             detail = f"must be greater than or equal to aggregate container requests of {amount}"
@@ -62,30 +64,6 @@ def validate_pod_resources(spec: dict[str, Any]) -> list[FieldError]:
     return errors
 
 
-def _container_requests(spec: dict[str, Any]) -> dict[str, Quantity]:
-    """Containers and sidecars together, or more if an init container has more (``AggregateContainerRequests``)."""
-    total: dict[str, Quantity] = {}
-    for container in spec.get("containers") or ():
-        _add(total, container)
-    sidecars: dict[str, Quantity] = {}
-    most: dict[str, Quantity] = {}
-    for container in spec.get("initContainers") or ():
-        if container.get("restartPolicy") == "Always":
-            _add(sidecars, container)
-            needed = sidecars
-        else:
-            needed = dict(sidecars)
-            _add(needed, container)
-        for name, amount in needed.items():
-            most[name] = max(most.get(name, amount), amount)
-    for name, amount in sidecars.items():
-        total[name] = total[name] + amount if name in total else amount
-    for name, amount in most.items():
-        total[name] = max(total.get(name, amount), amount)
-    return total
-
-
-def _add(total: dict[str, Quantity], container: dict[str, Any]) -> None:
-    for name, text in ((container.get("resources") or {}).get("requests") or {}).items():
-        amount = Quantity(text)
-        total[name] = total[name] + amount if name in total else amount
+def _requests_of(container: Mapping[str, Any]) -> dict[str, Quantity]:
+    requests = (container.get("resources") or {}).get("requests") or {}
+    return {name: Quantity(text) for name, text in requests.items()}

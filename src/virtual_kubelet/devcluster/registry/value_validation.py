@@ -13,7 +13,7 @@ from virtual_kubelet.devcluster.statuses import (
     unsupported_value,
 )
 
-__all__ = ["ADDRESS", "ID_RANGE", "NOT_NEGATIVE", "PORT_RANGE", "address_errors", "one_of"]
+__all__ = ["ADDRESS", "ID_RANGE", "NOT_NEGATIVE", "PORT_RANGE", "address_errors", "is_address", "one_of"]
 
 ADDRESS: Final = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 PORT_RANGE: Final = "must be between 1 and 65535, inclusive"
@@ -30,11 +30,12 @@ def one_of(value: str, field: str, values: tuple[str, ...]) -> list[FieldError]:
 
 def address_errors(address: str, where: str) -> list[FieldError]:
     """An IP address of either family."""
-    return [] if _is_address(address) else [field_invalid(where, address, ADDRESS)]
+    return [] if is_address(address) else [field_invalid(where, address, ADDRESS)]
 
 
 @lru_cache(maxsize=4096)
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Whether this is an IP address of either family."""
     try:
         ipaddress.ip_address(text)
     except ValueError:

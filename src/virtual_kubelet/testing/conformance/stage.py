@@ -12,6 +12,7 @@ from virtual_kubelet.objects.core_v1 import Event, Pod
 from virtual_kubelet.testing.cluster_user import ClusterUser
 from virtual_kubelet.testing.conformance.check import Check, PromiseBrokenError
 from virtual_kubelet.testing.conformance.declaration import Declaration
+from virtual_kubelet.testing.conformance.statuses import terminated
 from virtual_kubelet.testing.pods import PodBuilder, a_pod
 from virtual_kubelet.testing.user_streams import CommandResult
 
@@ -118,6 +119,13 @@ class Stage:
     async def told(self, pod: Pod, reason: str) -> Event:
         """The first event on the pod with this reason, once there is one."""
         return await self.user.event(pod, reason)
+
+    def reported_end(self, pod: Pod) -> Pod:
+        """The pod when its container was first reported as terminated. Raises ``PromiseBrokenError`` if it never was."""
+        last = self.user.history(pod).first(lambda one: terminated(one) is not None)
+        if last is None:
+            raise PromiseBrokenError("its container is reported as terminated", "it never was")
+        return last
 
     async def seconds(self, seconds: float) -> None:
         """Let time go by, for what must not happen in it."""

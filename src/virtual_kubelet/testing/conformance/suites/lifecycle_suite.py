@@ -174,9 +174,7 @@ async def exit_code_of_a_deleted_pod(stage: Stage) -> None:
     pod = await stage.start(stage.shell("trap 'exit 21' TERM; while :; do sleep 0.2; done").grace(60))
     await stage.user.delete(pod)
     await stage.user.gone(pod)
-    last = stage.user.history(pod).first(lambda one: terminated(one) is not None)
-    expect(last is not None, "its container is reported as terminated", "it never was")
-    assert last is not None
+    last = stage.reported_end(pod)
     expect_terminated(last, 21, "Error")
 
 
@@ -189,9 +187,7 @@ async def grace_period(stage: Stage) -> None:
     await stage.user.gone(pod)
     lasted = asyncio.get_running_loop().time() - began
     expect(lasted >= 3.5, "it is there for its grace period of 4 s", f"gone after {lasted:.1f} s")
-    last = stage.user.history(pod).first(lambda one: terminated(one) is not None)
-    expect(last is not None, "its container is reported as terminated", "it never was")
-    assert last is not None
+    last = stage.reported_end(pod)
     expect_terminated(last, 137, "Error")
 
 

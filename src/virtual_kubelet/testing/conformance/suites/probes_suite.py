@@ -26,7 +26,6 @@ from virtual_kubelet.testing.conformance.statuses import (
     moment,
     restarts,
     running_since,
-    terminated,
 )
 from virtual_kubelet.testing.pod_history import status_line
 
@@ -223,9 +222,7 @@ async def pre_stop(stage: Stage) -> None:
     pod = await stage.start(stage.shell(script).grace(60).fields(lifecycle=hook))
     await stage.user.delete(pod)
     await stage.user.gone(pod)
-    last = stage.user.history(pod).first(lambda one: terminated(one) is not None)
-    expect(last is not None, "its container is reported as terminated", "it never was")
-    assert last is not None
+    last = stage.reported_end(pod)
     expect_terminated(last, 5, "Error")
 
 
@@ -246,9 +243,7 @@ async def pre_stop_sleep(stage: Stage) -> None:
     await stage.user.delete(pod)
     deleting = await stage.user.saw(pod, lambda one: one.metadata.deletion_timestamp, "the pod is being deleted")
     await stage.user.gone(pod)
-    last = stage.user.history(pod).first(lambda one: terminated(one) is not None)
-    expect(last is not None, "its container is reported as terminated", "it never was")
-    assert last is not None
+    last = stage.reported_end(pod)
     assert deleting.metadata.deletion_timestamp is not None
     ended = expect_terminated(last, 0, "Completed")
     # The deletion timestamp is when its grace period of 60 s will be over; times are whole seconds.
