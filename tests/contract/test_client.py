@@ -283,6 +283,7 @@ async def test_a_page_after_the_history_was_forgotten_is_gone(
 
 
 def watch_maps(client: ApiClient, namespace: str, **options: Any) -> AsyncGenerator[WatchEvent[ConfigMap], None]:
+    options = {"allow_bookmarks": False, **options}  # on a slow machine one would come between any two events
     return client.watch(CONFIG_MAPS, namespace, field_selector="metadata.name!=kube-root-ca.crt", **options)
 
 
@@ -328,8 +329,9 @@ async def test_a_watch_ends_when_its_time_is_over_and_a_bookmark_says_where(admi
     """A real server's watch cache sends one some two seconds before the end."""
     version = (await admin.list(CONFIG_MAPS, namespace)).resource_version
     await admin.create(CONFIG_MAPS, config_map("elsewhere"), "default")
+    asked = watch_maps(admin, namespace, resource_version=version, timeout_seconds=4, allow_bookmarks=True)
     try:
-        got = [event async for event in watch_maps(admin, namespace, resource_version=version, timeout_seconds=4)]
+        got = [event async for event in asked]
     finally:
         await admin.delete(CONFIG_MAPS, "elsewhere", "default")
     assert got
@@ -359,7 +361,8 @@ async def test_pods_of_one_node_enter_the_watch_when_they_are_bound(
     unbound = pod_on("", "late")
     unbound.spec.node_name = None
     unbound.spec.scheduler_name = "nobody"
-    async with aclosing(node_client.watch(PODS, field_selector=selector, resource_version=version)) as events:
+    watch = node_client.watch(PODS, field_selector=selector, resource_version=version, allow_bookmarks=False)
+    async with aclosing(watch) as events:
         await admin.create(PODS, unbound, namespace)
         await admin.create(PODS, pod_on(name, "bound"), namespace)
         first = await anext(events)

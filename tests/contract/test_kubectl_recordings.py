@@ -62,8 +62,8 @@ OTHERWISE: Final = {
     "exec h1 -c a -- /no/such": _NO_SUCH,
     "SPDY: exec h1 -c a -- /no/such": _NO_SUCH,
     "cp h1:/etc/passwd passwd.out -c a": Otherwise(
-        "they are tar's words, and kubectl does not wait for them once it has the file",
-        out=r"(tar: Removing leading `/' from .*\n)?",
+        "they are tar's words, in two writes, and kubectl does not wait for them once it has the file",
+        out=r"(tar: (Removing leading `/' from .*\n)?)?",
     ),
     "get pods -o wide": Otherwise(
         "addresses and ages; and a reason of its own for h3",

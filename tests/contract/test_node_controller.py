@@ -243,7 +243,7 @@ async def test_a_deleted_node_comes_back_with_its_taint_and_its_lease(
             nodes = (await admin.list(NODES, field_selector=f"metadata.name={node_name}")).items
             return next((n for n in nodes if n.metadata.uid != first.metadata.uid), None)
 
-        there = await eventually(back, seconds=5)
+        there = await eventually(back)
         assert isinstance(there, Node)
         assert our_taints(there) == [TAINT]
         await node_becomes(admin, node_name, lambda n: condition(n).status == "True")

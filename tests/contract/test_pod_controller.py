@@ -85,12 +85,13 @@ async def test_create_start_delete(
     deletions = Deletions(node_client)
 
     async def watch(version: str) -> None:
-        async for event in cluster.admin.watch(PODS, cluster.namespace, resource_version=version):
+        events = cluster.admin.watch(PODS, cluster.namespace, resource_version=version, allow_bookmarks=False)
+        async for event in events:
             assert event.object is not None
             seen.append((event.type, event.object.status.phase or ""))
 
-    async with controlled(node_client, node_name, any_provider):
-        watcher = asyncio.create_task(watch((await cluster.admin.list(PODS, cluster.namespace)).resource_version))
+    async with controlled(node_client, node_name, any_provider), asyncio.TaskGroup() as tasks:
+        watcher = tasks.create_task(watch((await cluster.admin.list(PODS, cluster.namespace)).resource_version))
         made = await cluster.create(pod_on(node_name, "p"))
         there = await cluster.runs("p")
         assert there.status.pod_ip == "10.0.0.1"

@@ -128,7 +128,8 @@ async def machine_at(engine: ContainerEngine, **config: Any) -> AsyncIterator[Ma
         try:
             yield made
         finally:
-            for one in await runtime.list_containers():
+            # Newest first: a debug container depends on its target.
+            for one in sorted(await runtime.list_containers(), key=lambda one: one.started_at, reverse=True):
                 await runtime.remove_container(one.id)
             for sandbox in await runtime.list_sandboxes():
                 await runtime.remove_sandbox(sandbox.id)
