@@ -87,7 +87,9 @@ if TYPE_CHECKING:
     from virtual_kubelet.runtime.engine_options import EngineOptions as EngineOptions
     from virtual_kubelet.runtime.pod_engine import PodEngine as PodEngine
     from virtual_kubelet.runtime.pod_hostname import pod_hostname as pod_hostname
+    from virtual_kubelet.runtime.resources import CgroupLimits as CgroupLimits
     from virtual_kubelet.runtime.resources import container_cgroup as container_cgroup
+    from virtual_kubelet.runtime.resources import cpu_weight as cpu_weight
     from virtual_kubelet.runtime.resources import oom_score_adjustment as oom_score_adjustment
     from virtual_kubelet.runtime.resources import pod_cgroup as pod_cgroup
     from virtual_kubelet.runtime.security import effective_security_context as effective_security_context
@@ -99,6 +101,7 @@ _PUBLIC = {
     "ApiClient": "kube.client",
     "AttachIO": "contracts.streams",
     "CallTimeouts": "runtime.engine_options",
+    "CgroupLimits": "runtime.resources",
     "ClientConfig": "kube.config",
     "Clock": "clock",
     "ConfigurationError": "errors",
@@ -166,6 +169,7 @@ _PUBLIC = {
     "VolumeContents": "contracts.configuration",
     "VolumeFile": "contracts.configuration",
     "container_cgroup": "runtime.resources",
+    "cpu_weight": "runtime.resources",
     "default_node": "node.node_template",
     "effective_security_context": "runtime.security",
     "find_config": "kube.kubeconfig",

@@ -18,9 +18,8 @@ from tests.contract.commands import processes_with
 from tests.providers.contexts import context
 from virtual_kubelet.contracts.logs import ContainerLogOptions
 from virtual_kubelet.contracts.pods import PodKey
-from virtual_kubelet.errors import InvalidInputError, ProviderConfigError
+from virtual_kubelet.errors import ProviderConfigError
 from virtual_kubelet.objects.core_v1 import (
-    ConfigMapVolumeSource,
     Container,
     ContainerStateTerminated,
     EnvVar,
@@ -28,9 +27,7 @@ from virtual_kubelet.objects.core_v1 import (
     PodSecurityContext,
     PodSpec,
     PodStatus,
-    ProjectedVolumeSource,
     SecurityContext,
-    Volume,
 )
 from virtual_kubelet.objects.meta_v1 import ObjectMeta
 from virtual_kubelet.providers.process import ProcessProvider
@@ -381,38 +378,6 @@ async def test_a_restart_counts_and_the_run_before_has_its_logs(node: Node, tmp_
 
 
 # Refused, never half-run
-
-READ_ONLY = SecurityContext(read_only_root_filesystem=True)
-
-
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        (lambda c: setattr(c, "restart_policy", "Always"), "restartPolicy"),
-        (
-            lambda c: setattr(c, "security_context", SecurityContext(read_only_root_filesystem=True)),
-            "readOnlyRootFilesystem",
-        ),
-    ],
-)
-async def test_what_a_plain_process_cannot_do_is_refused_by_its_field(
-    node: Node, change: Callable[[Container], None], field: str
-) -> None:
-    one = pod("echo hi")
-    change(one.spec.containers[0])
-    with pytest.raises(InvalidInputError, match=field):
-        await node.provider.create_pod(one)
-    assert await node.provider.get_pods() == []
-
-
-async def test_volumes_are_refused_but_for_the_service_accounts(node: Node) -> None:
-    one, other = pod("echo hi"), pod("echo hi")
-    one.spec.volumes = [Volume(name="kube-api-access-x", projected=ProjectedVolumeSource())]
-    other.spec.volumes = [Volume(name="settings", config_map=ConfigMapVolumeSource(name="settings"))]
-    await node.provider.create_pod(one)
-    assert (await node.ended(one)).exit_code == 0
-    with pytest.raises(InvalidInputError, match=r"spec\.volumes\[settings\]"):
-        await node.provider.create_pod(other)
 
 
 async def test_the_user_must_have_said_that_pods_may_run_here(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from msgspec import Struct, convert, field
+from msgspec import Struct, field
 
 from virtual_kubelet.contracts.runtime import ContainerExit, ContainerKind, PodSandbox
 from virtual_kubelet.objects.core_v1 import Container, ContainerUser, EnvVar, Pod, PodCondition, ResourceRequirements
@@ -270,9 +270,7 @@ class PodState(Struct):
                 return container
         for ephemeral in spec.ephemeral_containers or ():
             if ephemeral.name == record.name:
-                alike = {name: getattr(ephemeral, name) for name in Container.__struct_fields__}
-                made: Container = convert(alike, Container)
-                return made
+                return Container(**{name: getattr(ephemeral, name) for name in Container.__struct_fields__})
         raise KeyError(record.name)
 
     def shift(self, seconds: float) -> None:

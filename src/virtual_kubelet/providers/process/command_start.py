@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import fcntl
 import json
 import os
@@ -16,20 +15,25 @@ import signal
 import socket
 import termios
 
-from virtual_kubelet.providers.process.process_start import become_user, execute
+from virtual_kubelet.providers.process.becoming import become, execute
+from virtual_kubelet.providers.process.cgroups import enter_groups
+from virtual_kubelet.providers.process.mount_calls import join
 from virtual_kubelet.providers.process.process_tree import set_mark
 
 __all__ = ["main"]
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_NO_NEW_PRIVS = 38
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def main(descriptor: int) -> None:
     node = socket.socket(fileno=descriptor)
     os.set_inheritable(descriptor, False)
     stage = "start"
+
+    def at(field: str) -> None:
+        nonlocal stage
+        stage = field
+
     try:
         with node.makefile("rb") as lines:
             wanted = json.loads(lines.readline())
@@ -41,23 +45,21 @@ def main(descriptor: int) -> None:
         os.setsid()
         if wanted["tty"]:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        enter_groups(wanted["cgroups"] or {}, os.getpid())
+        if wanted["namespaces"]:
+            # Its container still runs when this is over, or it is not told to begin: so this pid was the container's.
+            try:
+                join(wanted["pid"], wanted["namespaces"])
+            except FileNotFoundError:
+                at("container")
+                raise
         node.sendall(b"m")
         if node.recv(1) != b"!":
             return
-        os.umask(0o022)
-        stage = "runAsUser/runAsGroup"
-        become_user(wanted["uid"], wanted["gid"])
-        stage = "workingDir"
-        os.chdir(wanted["cwd"])
-        libc = ctypes.CDLL(None)
-        stage = "allowPrivilegeEscalation"
-        if wanted["no_new_privileges"] and libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-            raise OSError(errno.EPERM, "PR_SET_NO_NEW_PRIVS failed")
+        become(wanted, at)
         # Who would take its output, and end it, is gone with the node. A change of user would have undone this.
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        stage = "command"
-        environment = wanted["env"]
-        execute(wanted["argv"], environment, environment.get("PATH", _PATH))
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        execute(wanted["argv"], wanted["env"])
     except OSError as error:
         node.sendall(json.dumps({"error": stage, "errno": error.errno, "message": error.strerror}).encode())
     except (ValueError, TypeError, KeyError, UnicodeError) as error:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import termios
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +31,7 @@ _START: Final = 60.0
 
 
 async def run_command(
-    container: str, wanted: dict[str, Any], streams: AttachIO, enter: Callable[[], Awaitable[int | None]]
+    container: str, wanted: dict[str, Any], streams: AttachIO, enter: Callable[[], Awaitable[Mapping[str, Any]]]
 ) -> int:
     """Run it to its end; its exit code, 128 and the signal's number if a signal ended it.
 
@@ -40,10 +40,12 @@ async def run_command(
 
     Args:
         container: the name, for errors.
-        wanted: ``argv``, ``env``, ``cwd``, ``uid``, ``gid``, ``no_new_privileges``.
-        enter: gives the container's mark, None if it does not run; after that its end ends what has its mark.
+        wanted: ``argv``, ``env``, and for ``becoming.become``.
+        enter: gives the container's ``mark``, None if it does not run, its ``pid`` and its own ``namespaces``; after that
+            its end ends what has its mark.
     """
-    mark = await enter()
+    entered = await enter()
+    mark = entered["mark"]
     if mark is None:
         raise NotFoundError(f'container not found ("{container}")')
     command_mark = new_command_mark(mark)
@@ -56,7 +58,7 @@ async def run_command(
         ended = os.pidfd_open(process.pid)
         open_ends.callback(os.close, ended)
         try:
-            line = json.dumps({**wanted, "mark": mark, "command_mark": command_mark, "tty": streams.tty})
+            line = json.dumps({**wanted, **entered, "command_mark": command_mark, "tty": streams.tty})
             failure = await _begin(ours, line.encode() + b"\n", enter)
             if failure is not None:
                 raise _start_error(container, wanted, failure)
@@ -137,7 +139,9 @@ def _launch(theirs: socket.socket, ends: _Ends) -> subprocess.Popen[bytes]:
             ends.close_theirs()
 
 
-async def _begin(ours: socket.socket, line: bytes, enter: Callable[[], Awaitable[int | None]]) -> dict[str, Any] | None:
+async def _begin(
+    ours: socket.socket, line: bytes, enter: Callable[[], Awaitable[Mapping[str, Any]]]
+) -> dict[str, Any] | None:
     """None once the command runs; else what was wrong."""
     try:
         async with asyncio.timeout(_START):
@@ -152,7 +156,7 @@ async def _begin(ours: socket.socket, line: bytes, enter: Callable[[], Awaitable
     return failure
 
 
-async def _talk(ours: socket.socket, line: bytes, enter: Callable[[], Awaitable[int | None]]) -> bytes:
+async def _talk(ours: socket.socket, line: bytes, enter: Callable[[], Awaitable[Mapping[str, Any]]]) -> bytes:
     """What the process says instead of running the command."""
     loop = asyncio.get_running_loop()
     told = b""
@@ -160,7 +164,7 @@ async def _talk(ours: socket.socket, line: bytes, enter: Callable[[], Awaitable[
         await loop.sock_sendall(ours, line)
         told = await loop.sock_recv(ours, 1)
         if told == b"m":
-            if await enter() is None:
+            if (await enter())["mark"] is None:
                 return b'{"error": "container"}'
             await loop.sock_sendall(ours, b"!")
             told = b""

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from virtual_kubelet import ContainerStartError
+from virtual_kubelet import ContainerStartError, effective_security_context, supplemental_groups
 from virtual_kubelet.objects.core_v1 import Container, Pod
+from virtual_kubelet.providers.process.capabilities import dropped_capabilities
 
 __all__ = ["Identity", "identity_of"]
 
 
 class Identity(NamedTuple):
-    """``user``, ``group``: None: that of this program."""
+    """``user``, ``group``: None: that of this program. ``drop``: numbers of capabilities."""
 
     user: int | None
     group: int | None
+    groups: list[int]
     no_new_privileges: bool
+    drop: list[int]
+
+    def wanted(self) -> dict[str, Any]:
+        """For ``becoming.become``."""
+        return {
+            "uid": self.user,
+            "gid": self.group,
+            "groups": self.groups,
+            "no_new_privileges": self.no_new_privileges,
+            "drop": self.drop,
+        }
 
 
 def identity_of(pod: Pod, container: Container) -> Identity:
@@ -42,4 +55,9 @@ def identity_of(pod: Pod, container: Container) -> Identity:
             f'{what} (pod: "{meta.name}_{meta.namespace}({meta.uid})", container: {container.name})',
             reason="CreateContainerConfigError",
         )
-    return Identity(user, group, own is not None and own.allow_privilege_escalation is False)
+    drop = dropped_capabilities(effective_security_context(pod, container).capabilities)
+    no_new_privileges = own is not None and own.allow_privilege_escalation is False
+    if os.getuid() != 0:
+        # It has none that it could drop; that it gets none is another way to say it.
+        no_new_privileges, drop = no_new_privileges or bool(drop), []
+    return Identity(user, group, list(supplemental_groups(pod).groups), no_new_privileges, drop)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,25 +17,33 @@ from virtual_kubelet import (
     ContainerConfig,
     ContainerExit,
     ContainerInstance,
+    ContainerKind,
     ContainerLogOptions,
     ContainerStartError,
     LogLine,
     PodSandbox,
     PortStream,
     TransientError,
+    effective_security_context,
 )
 from virtual_kubelet.objects.core_v1 import Container, Pod
-from virtual_kubelet.providers.process.admission import check_pod
+from virtual_kubelet.providers.process.admission import check_ephemeral, check_pod
 from virtual_kubelet.providers.process.attachment import attach
 from virtual_kubelet.providers.process.commands import run_command
 from virtual_kubelet.providers.process.identity import identity_of
+from virtual_kubelet.providers.process.limits import group_limits
 from virtual_kubelet.providers.process.log_files import LogReader, parse_lines
+from virtual_kubelet.providers.process.mount_plan import Abilities, planned_links, planned_mounts
 from virtual_kubelet.providers.process.ports import forward
 from virtual_kubelet.providers.process.supervisor_client import SupervisorClient
 
 __all__ = ["ProcessRuntime"]
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: What may be wrong with a container, by the supervisor's words.
+_FIELDS: Final = (
+    "volumeMounts", "securityContext.capabilities", "runAsUser/runAsGroup", "workingDir", "allowPrivilegeEscalation"
+)  # fmt: skip
 #: Seconds until a supervisor that could not be had is tried again.
 _RETRY: Final = 1.0
 
@@ -47,6 +56,9 @@ class ProcessRuntime:
         node_ip: the address of every pod: processes share the machine's network.
         log: the provider's logger.
         max_log_bytes, max_log_files: rotation of each container's log (the kubelet's defaults).
+        cgroup_root: below which containers have cgroups; None: they have none, and no limits.
+        pod_pids: how many processes and threads a pod may have; None: as many as it likes.
+        mount_namespaces: whether containers have mounts of their own where that is possible; else volumes are links.
     """
 
     def __init__(
@@ -57,13 +69,18 @@ class ProcessRuntime:
         log: logging.LoggerAdapter[logging.Logger],
         max_log_bytes: int = 10 * 1024 * 1024,
         max_log_files: int = 5,
+        cgroup_root: str | None = None,
+        pod_pids: int | None = None,
+        mount_namespaces: bool = True,
     ) -> None:
         self._directory = directory
         self._log = log
         self._node_ip = node_ip
+        self._cgroup_root, self._pod_pids, self._mount_namespaces = cgroup_root, pod_pids, mount_namespaces
         self._max_log_bytes, self._max_log_files = max_log_bytes, max_log_files
         self._client = SupervisorClient(directory, on_message=self._heard, on_lost=self._lost)
         self._exited: Callable[[str, ContainerExit], None] = lambda container_id, ended: None
+        self._abilities = Abilities()
         self._running: set[str] = set()
         self._was_lost = asyncio.Event()
         self._open = AsyncExitStack()
@@ -73,7 +90,30 @@ class ProcessRuntime:
         self._client.open(tasks)
         watch = tasks.create_task(self._watch(), name="supervisor watch")
         self._open.callback(watch.cancel)
+        try:
+            self._abilities = await self._find_abilities()
+        except BaseException:
+            await self._open.aclose()
+            raise
         return self
+
+    async def _find_abilities(self) -> Abilities:
+        answer = await self._client.request(
+            "abilities", cgroup_root=self._cgroup_root, namespaces=self._mount_namespaces
+        )
+        if "error" in answer:  # a supervisor of an earlier version still has containers
+            self._log.warning("the supervisor is of an earlier version: until its pods have ended, there are no mounts")
+            return Abilities()
+        if not answer["namespaces"]:
+            self._log.info("this program may not mount: volumes are links, where links can be made")
+        missing = {"cpu", "memory", "pids"} - {*answer["controllers"]}
+        if missing:
+            self._log.info(
+                "this program may make no cgroups: %s of containers is not limited", ", ".join(sorted(missing))
+            )
+        return Abilities(
+            answer["namespaces"], answer["read_only_root"], answer["capabilities"], frozenset(answer["controllers"])
+        )
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Leave the supervisor and its containers alone; one that has none is told to go."""
@@ -89,7 +129,7 @@ class ProcessRuntime:
         self._exited = callback
 
     def check_pod(self, pod: Pod) -> None:
-        check_pod(pod)
+        check_pod(pod, self._abilities, _may_link)
 
     def pod_ips(self, pod: Pod) -> Sequence[str]:
         return [self._node_ip] if self._node_ip else []
@@ -103,6 +143,8 @@ class ProcessRuntime:
                 reason="CreateContainerError",
             )
         identity = identity_of(pod, container)
+        if config.kind is ContainerKind.EPHEMERAL:  # it was not there when its pod was admitted
+            check_ephemeral(pod, container, self._abilities, _may_link)
         answer = await self._client.request(
             "start",
             # The same for the same run: should the answer be lost, a second request finds what the first one made.
@@ -111,9 +153,10 @@ class ProcessRuntime:
             argv=argv,
             env=_environment(pod, container, terminal=bool(container.tty)),
             cwd=container.working_dir or "/",
-            uid=identity.user,
-            gid=identity.group,
-            no_new_privileges=identity.no_new_privileges,
+            **identity.wanted(),
+            **self._places(config),
+            **self._groups(config),
+            target=config.target,
             stdin=bool(container.stdin),
             stdin_once=bool(container.stdin_once),
             tty=bool(container.tty),
@@ -123,6 +166,22 @@ class ProcessRuntime:
         if "error" in answer:
             raise _start_error(container, argv, answer)
         return _instance(answer["container"])
+
+    def _places(self, config: ContainerConfig) -> dict[str, Any]:
+        if not self._abilities.namespaces:
+            return {"links": planned_links(config, _may_link)}
+        context = effective_security_context(config.pod, config.container)
+        return {
+            "namespaces": list(self._abilities.namespaces),
+            "mounts": planned_mounts(config.mounts),
+            "read_only_root": context.read_only_root_filesystem is True,
+        }
+
+    def _groups(self, config: ContainerConfig) -> dict[str, Any]:
+        if not self._abilities.controllers:
+            return {}
+        limits = group_limits(config.pod, config.container, pod_pids=self._pod_pids)
+        return {"cgroup": {"root": self._cgroup_root, **limits}}
 
     async def signal_container(self, container_id: str, signal: int) -> None:
         await self._client.request("signal", id=container_id, signal=int(signal))
@@ -162,18 +221,15 @@ class ProcessRuntime:
         identity = identity_of(pod, container)
         environment = _environment(pod, container, terminal=streams.tty)
 
-        async def enter() -> int | None:
+        async def enter() -> Mapping[str, Any]:
             answer = await self._client.request("enter", id=container_id)
-            mark: int | None = answer["mark"]
-            return mark
+            return {name: answer.get(name) for name in ("mark", "pid", "namespaces", "cgroups")}
 
         wanted = {
             "argv": list(command),
             "env": environment,
             "cwd": container.working_dir or "/",
-            "uid": identity.user,
-            "gid": identity.group,
-            "no_new_privileges": identity.no_new_privileges,
+            **identity.wanted(),
         }
         return await run_command(container.name, wanted, streams, enter)
 
@@ -232,6 +288,11 @@ class ProcessRuntime:
                     self._exited(container_id, instance.exit)
 
 
+def _may_link(path: str) -> bool:
+    """Whether there is nothing yet, in a directory that may be written."""
+    return not os.path.lexists(path) and os.access(os.path.dirname(path), os.W_OK | os.X_OK)
+
+
 def _environment(pod: Pod, container: Container, *, terminal: bool) -> dict[str, str]:
     """What a container runtime gives by itself, then the container's own; nothing of this process."""
     given = {variable.name: variable.value or "" for variable in container.env or ()}
@@ -268,6 +329,8 @@ def _start_error(container: Container, argv: Sequence[str], answer: dict[str, An
         why = "executable file not found" if number == errno.ENOENT else str(message).lower()
         # As runc does: the container counts as having run and failed (128, StartError).
         return ContainerStartError(f'exec: "{argv[0]}": {why}', reason="StartError", exit_code=128)
-    if stage in ("workingDir", "runAsUser/runAsGroup", "allowPrivilegeEscalation"):
+    if stage == "volumeMounts" and answer.get("path"):
+        message = f"{message}: {answer['path']}"
+    if stage in _FIELDS:
         return ContainerStartError(f'container "{container.name}": {stage}: {message}', reason="CreateContainerError")
     return TransientError(f"the supervisor could not start container {container.name}: {message}")

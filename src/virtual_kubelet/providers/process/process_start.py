@@ -6,8 +6,6 @@ Standard library only.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
 import fcntl
 import json
 import os
@@ -15,6 +13,8 @@ import resource
 import signal
 import termios
 
+from virtual_kubelet.providers.process.becoming import become, execute
+from virtual_kubelet.providers.process.mount_namespace import make_namespace
 from virtual_kubelet.providers.process.process_tree import set_mark
 
 TYPE_CHECKING = False
@@ -24,8 +24,6 @@ if TYPE_CHECKING:  # typing is not worth its memory in a process that has to sta
 
 __all__ = ["raise_open_files", "spawn"]
 
-_PR_SET_NO_NEW_PRIVS = 38
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _open_files: tuple[int, int] | None = None
 
 
@@ -50,7 +48,7 @@ def spawn(
     descriptors = [] if terminal is not None else open_fifos(directory, request)
     pid = os.fork()
     if pid == 0:
-        become(request, mark, descriptors, terminal, may_go, go, tell)  # does not return
+        _begin(directory, request, mark, descriptors, terminal, may_go, go, tell)  # does not return
     for descriptor in (tell, may_go, *descriptors):
         os.close(descriptor)
     try:
@@ -81,7 +79,8 @@ def open_fifos(directory: str, request: dict[str, Any]) -> list[int]:
     return [os.open(os.path.join(directory, "stdin"), how | os.O_CLOEXEC), *outputs]
 
 
-def become(
+def _begin(
+    directory: str,
     request: dict[str, Any],
     mark: int,
     descriptors: list[int],
@@ -91,6 +90,11 @@ def become(
     tell: int,
 ) -> NoReturn:
     stage = "start"
+
+    def at(field: str) -> None:
+        nonlocal stage
+        stage = field
+
     try:
         os.close(go)
         signal.set_wakeup_fd(-1)
@@ -107,49 +111,19 @@ def become(
             descriptors = [terminal] * 3
         for target, source in enumerate(descriptors):
             os.dup2(source, target)
-        os.umask(0o022)
         if _open_files is not None:
             resource.setrlimit(resource.RLIMIT_NOFILE, _open_files)
-        stage = "runAsUser/runAsGroup"
-        become_user(request.get("uid"), request.get("gid"))
-        stage = "workingDir"
-        os.chdir(request["cwd"])
-        stage = "allowPrivilegeEscalation"
-        if request.get("no_new_privileges") and ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-            raise OSError(errno.EPERM, "PR_SET_NO_NEW_PRIVS failed")
-        stage = "command"
+        at("volumeMounts")
+        if request.get("namespaces"):
+            make_namespace(request, directory)
+        become(request, at)
         os.closerange(3, tell)
         os.closerange(tell + 1, 1 << 20)
-        environment = request["env"]
-        execute(request["argv"], environment, environment.get("PATH", _PATH))
+        execute(request["argv"], request["env"])
     except OSError as error:
-        os.write(tell, json.dumps({"error": stage, "errno": error.errno, "message": error.strerror}).encode())
+        failure = {"error": stage, "errno": error.errno, "message": error.strerror, "path": error.filename}
+        os.write(tell, json.dumps(failure).encode())
     except (ValueError, TypeError, KeyError, UnicodeError) as error:
         os.write(tell, json.dumps({"error": stage, "errno": 0, "message": type(error).__name__}).encode())
     finally:
         os._exit(127)
-
-
-def become_user(uid: int | None, gid: int | None) -> None:
-    """Without rights it may still become who it is."""
-    if (uid is None or uid == os.getuid()) and (gid is None or gid == os.getgid()) and os.getuid() != 0:
-        return
-    if uid is not None or gid is not None:
-        os.setgroups([])
-    if gid is not None:
-        os.setgid(gid)
-    if uid is not None:
-        os.setuid(uid)
-
-
-def execute(argv: list[str], environment: dict[str, str], path: str) -> NoReturn:
-    if "/" in argv[0]:
-        os.execve(argv[0], argv, environment)
-    last = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-    for folder in path.split(":"):
-        try:
-            os.execve(os.path.join(folder or ".", argv[0]), argv, environment)
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                last = error
-    raise last

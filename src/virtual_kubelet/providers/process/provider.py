@@ -22,7 +22,12 @@ from virtual_kubelet.providers.process.statistics import ProcessStatistics
 
 __all__ = ["ProcessProvider"]
 
-_KEYS = frozenset({"allowHostProcesses", "cpu", "memory", "pods", "maxLogBytes", "maxLogFiles"})
+_KEYS = frozenset(
+    {
+        "allowHostProcesses", "cpu", "memory", "pods", "maxLogBytes", "maxLogFiles",
+        "cgroupRoot", "mountNamespaces", "podPidsLimit",
+    }
+)  # fmt: skip
 
 
 class ProcessProvider(PodEngine):
@@ -48,6 +53,9 @@ class ProcessProvider(PodEngine):
             log=context.logger,
             max_log_bytes=int(config.get("maxLogBytes", 10 * 1024 * 1024)),
             max_log_files=int(config.get("maxLogFiles", 5)),
+            cgroup_root=config.get("cgroupRoot", "/" if os.geteuid() == 0 else None),
+            pod_pids=config.get("podPidsLimit"),
+            mount_namespaces=config.get("mountNamespaces", True),
         )
         super().__init__(
             self._processes,
@@ -105,7 +113,12 @@ def _load(path: Path | None) -> dict[str, Any]:
                 Quantity(content[name])
             except ValueError as error:
                 raise ProviderConfigError(f"the provider configuration {path}: {name}: {error}") from None
-    for name in ("maxLogBytes", "maxLogFiles"):
+    root = content.get("cgroupRoot")
+    if root is not None and not (isinstance(root, str) and root.startswith("/") and ".." not in root.split("/")):
+        raise ProviderConfigError(f"the provider configuration {path}: cgroupRoot must be an absolute path, or null")
+    if not isinstance(content.get("mountNamespaces", True), bool):
+        raise ProviderConfigError(f"the provider configuration {path}: mountNamespaces must be true or false")
+    for name in ("maxLogBytes", "maxLogFiles", "podPidsLimit"):
         if name in content and (not isinstance(content[name], int) or content[name] < 1):
             raise ProviderConfigError(f"the provider configuration {path}: {name} must be a number from 1")
     return content

@@ -9,7 +9,7 @@ knows is in one JSON file a container, written atomically, before the process ma
 start time and boot id, so a reused pid fools nobody.
 
 Protocol, on the Unix socket ``supervisor.sock``: a message is a 4-byte big-endian length and JSON. Requests have an ``op``
-(start, signal, enter, attach, close_stdin, remove, list, stop) and a ``seq``; the answer repeats ``seq``.
+(abilities, start, signal, enter, attach, close_stdin, remove, list, stop) and a ``seq``; the answer repeats ``seq``.
 ``{"event": "exit", …}`` comes unasked. To start an ``id`` that is there gives what is there: a client that lost an answer
 asks again. Only processes of the same user are served (SO_PEERCRED), one frame is at most 16 MiB.
 """
@@ -25,12 +25,15 @@ import selectors
 import signal
 import time
 
+from virtual_kubelet.providers.process.abilities import effective_capabilities, find_namespaces, may_protect_root
+from virtual_kubelet.providers.process.cgroups import find_controllers, remove_groups, was_killed
 from virtual_kubelet.providers.process.container_streams import ContainerStreams, refused, say
-from virtual_kubelet.providers.process.process_start import raise_open_files, spawn
-from virtual_kubelet.providers.process.process_tree import boot_id, kill, members_of, new_mark, start_time_of, stat_of
+from virtual_kubelet.providers.process.launch import launch, new_record
+from virtual_kubelet.providers.process.process_start import raise_open_files
+from virtual_kubelet.providers.process.process_tree import boot_id, kill, members_of, stat_of
 from virtual_kubelet.providers.process.request_server import RequestServer
 from virtual_kubelet.providers.process.supervised_container import Container
-from virtual_kubelet.providers.process.terminal import open_terminal, start_keeper
+from virtual_kubelet.providers.process.volume_links import remove_links
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is not worth its memory in a process that has to stay small
@@ -119,6 +122,10 @@ class Supervisor:
             container = self.containers[name] = Container(os.path.join(base, name), record)
             if not container.running:
                 ended.add(record["mark"])
+                self.leave_places(container)  # it may have been killed before it had cleared up
+                continue
+            if not record["pid"]:  # killed between its links and its process
+                self.discard(self.containers.pop(name))
                 continue
             self.adopted = True
             pidfd = self.open_pidfd(record)
@@ -130,7 +137,7 @@ class Supervisor:
             self.streams.open(container)
             container.pidfd = pidfd
             self.selector.register(pidfd, selectors.EVENT_READ, ("pidfd", container))
-        self.kill_all(ended, everywhere=True)  # it may have been killed before it had cleared up
+        self.kill_all(ended, everywhere=True)
 
     def open_pidfd(self, record: dict[str, Any]) -> int | None:
         """Of the very process in the record, if it is there: the number may have been another's before it was opened."""
@@ -163,53 +170,19 @@ class Supervisor:
         container = self.containers.get(name)
         if container is not None:
             return {"container": self.describe(container)}
+        target = self.containers.get(request.get("target") or "")
+        if target is not None and target.running and target.record.get("namespaces"):
+            request["beside"] = {"pid": target.record["pid"], "kinds": target.record["namespaces"]}
         directory = os.path.join(self.directory, "containers", name)
-        record = {
-            "id": name,
-            "labels": request["labels"],
-            "pid": 0,
-            "start_time": 0,
-            "boot_id": self.boot,
-            "mark": 0,
-            "started_ns": time.time_ns(),
-            "exit": None,
-            "max_log_bytes": request["max_log_bytes"],
-            "max_log_files": request["max_log_files"],
-            "stdin": "open" if request.get("stdin") else None,
-            "terminal": None,
-        }
-        container = Container(directory, record)
-        terminal: tuple[int, int] | None = None
-
-        def forked(pid: int) -> None:
-            record["pid"], record["start_time"] = pid, start_time_of(pid)
-            if terminal is not None:
-                keeper = start_keeper(directory, *terminal, pid)
-                record["terminal"] = {"pid": keeper, "start_time": start_time_of(keeper)}
-            container.save()
-
         try:
-            record["mark"] = new_mark()
+            container = Container(directory, new_record(request, self.boot, self.directory))
             os.mkdir(directory, 0o700)
         except OSError as error:
             return refused(error)
-        started: int | dict[str, Any]
-        try:
-            if request.get("tty"):
-                terminal = open_terminal(request.get("uid"))
-                self.streams.watch(container, "stdout", terminal[0])
-            else:
-                self.streams.make_fifos(container, bool(request.get("stdin")), request.get("uid"))
-                self.streams.open(container)
-            started = spawn(directory, request, record["mark"], forked, terminal[1] if terminal else None)
-        except OSError as error:
-            started = refused(error)
-        finally:
-            if terminal is not None:
-                os.close(terminal[1])
-        if not isinstance(started, int):
+        failure = launch(container, request, self.streams)
+        if failure is not None:
             self.discard(container)
-            return started
+            return failure
         self.containers[name] = container
         return {"container": self.describe(container)}
 
@@ -241,6 +214,8 @@ class Supervisor:
     def note_end(
         self, container: Container, code: int, number: int | None, reason: str | None = None, message: str | None = None
     ) -> None:
+        if code and reason is None and was_killed(container.record.get("cgroups", {})):
+            reason = "OOMKilled"
         container.record["exit"] = {
             "code": code,
             "signal": number,
@@ -255,6 +230,7 @@ class Supervisor:
         """Main processes are gone: what else belongs to them goes too, as in a container; then everybody is told."""
         self.kill_all({container.record["mark"] for container in containers})
         for container in containers:
+            self.leave_places(container)
             self.streams.drain(container)
             self.streams.close(container)
             self.server.broadcast({"event": "exit", "container": self.describe(container)})
@@ -307,7 +283,8 @@ class Supervisor:
         if container is None or not container.running:
             return {"mark": None}
         self.entered.add(container.record["mark"])
-        return {"mark": container.record["mark"], "pid": container.record["pid"]}
+        record = container.record
+        return {"mark": record["mark"], "pid": record["pid"], **{k: record.get(k) for k in ("namespaces", "cgroups")}}
 
     def close_stdin(self, request: dict[str, Any]) -> dict[str, Any]:
         container = self.containers.get(request["id"])
@@ -317,6 +294,17 @@ class Supervisor:
             self.save_again()
             container.close_stdin()
         return {}
+
+    def abilities(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What can be done for containers, of what is wanted."""
+        kinds = find_namespaces(self.directory) if request["namespaces"] else []
+        root = request["cgroup_root"]
+        return {
+            "namespaces": kinds,
+            "read_only_root": may_protect_root(kinds, self.directory),
+            "capabilities": effective_capabilities(),
+            "controllers": [] if root is None else find_controllers(root, self.directory),
+        }
 
     def is_there(self, container: Container) -> bool:
         """Of another supervisor's child the number may be another's by now; of our own only once we have reaped it."""
@@ -348,7 +336,15 @@ class Supervisor:
                 return
             time.sleep(0.002)
 
+    def leave_places(self, container: Container) -> None:
+        """What it has had elsewhere: links to its volumes, groups."""
+        needed = [link for c in self.containers.values() if c.running for link in c.record.get("links", ())]
+        remove_links(container.record.get("links", []), needed)
+        if not remove_groups(container.record.get("cgroups", {})):
+            say(f"the cgroup of container {container.record['id']} cannot be removed: it has processes that do not end")
+
     def discard(self, container: Container) -> None:
+        self.leave_places(container)
         self.streams.close(container)
         # Its record last: what is left of it should this be cut short is either known, or nothing.
         for name in sorted(os.listdir(container.directory), key=lambda name: name == "record.json"):
@@ -373,6 +369,8 @@ class Supervisor:
             return self.close_stdin(request)
         if op == "remove":
             return self.remove(request)
+        if op == "abilities":
+            return self.abilities(request)
         if op == "list":
             return {"containers": [self.describe(c) for c in self.containers.values()]}
         if op == "stop":
