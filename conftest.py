@@ -1,8 +1,9 @@
-"""Options and guards for every test: which API server the contract tests meet, and no blocking call in a loop."""
+"""Options and guards for every test: which API server the contract tests meet, no blocking call, no silent death."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Generator, Iterator
@@ -83,6 +84,32 @@ def blockbuster(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]:
             for module, caller in MAY_BLOCK:
                 function.can_block_in(module, caller)
         yield blocker
+
+
+class _Unheard(logging.Handler):
+    """What asyncio says of tasks whose end nobody has seen, in code or in a test."""
+
+    SAYS = ("Task exception was never retrieved", "Future exception was never retrieved", "Task was destroyed")
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text.startswith(self.SAYS):
+            self.said.append(logging.Formatter().format(record))
+
+
+@pytest.fixture(autouse=True)
+def no_task_dies_unseen() -> Iterator[None]:
+    """A task that died and that nobody waits for fails the test: it would only be seen as something that never happens."""
+    unheard = _Unheard()
+    logger = logging.getLogger("asyncio")
+    logger.addHandler(unheard)
+    yield
+    logger.removeHandler(unheard)
+    assert not unheard.said, "\n".join(unheard.said)
 
 
 @pytest.fixture(autouse=True)
