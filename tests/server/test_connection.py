@@ -268,6 +268,21 @@ async def test_a_server_starts_once(serve: Serve) -> None:
         await HttpServer(ok, ssl_context=None).wait()
 
 
+async def test_a_start_that_is_cancelled_leaves_nothing_that_listens(nothing_left: None) -> None:
+    server = HttpServer(ok, ssl_context=None)
+    [listener] = await connection_module.open_listeners("127.0.0.1", 0)
+    address = listener.getsockname()
+    starting = asyncio.create_task(server.start("127.0.0.1", 0, listeners=[listener]))
+    await asyncio.sleep(0)  # it waits for its first task
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    with pytest.raises(ConnectionRefusedError):
+        await RawClient.open(address)
+    with pytest.raises(asyncio.CancelledError):
+        await server.wait()
+
+
 async def test_a_name_listens_on_all_its_addresses_with_one_port(nothing_left: None) -> None:
     server = HttpServer(ok, ssl_context=None)
     addresses = await server.start("localhost", 0)

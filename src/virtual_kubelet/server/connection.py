@@ -93,6 +93,7 @@ class HttpServer:
         """Listen on all addresses of ``host`` (empty: all of this machine, IPv6 and IPv4). Returns the addresses.
 
         With port 0 the system chooses one, the same for all addresses. Raises ``ConfigurationError`` if it cannot.
+        Cancelled, it does not listen any more.
         ``listeners``, from ``open_listeners``, take the place of host and port; the server closes them.
         """
         if self._runner is not None:
@@ -101,7 +102,12 @@ class HttpServer:
         addresses = [listener.getsockname()[:2] for listener in self._listeners]
         started = asyncio.get_running_loop().create_future()
         self._runner = asyncio.create_task(self._run(started), name="http server")
-        await started
+        try:
+            await asyncio.shield(started)
+        except asyncio.CancelledError:
+            self._runner.cancel()
+            await asyncio.wait({self._runner})
+            raise
         return addresses
 
     async def wait(self) -> None:
