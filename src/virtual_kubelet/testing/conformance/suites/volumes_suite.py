@@ -160,7 +160,8 @@ async def projected(stage: Stage) -> None:
     ]
     script = f"cat {place}/from-map {place}/from-secret; echo; cut -c1-3 {place}/token; sleep 1000"
     made = stage.shell(script).volume("v", projected=ProjectedVolumeSource(sources=sources)).mount("v", place)
-    pod = await stage.start(made)
+    # As an API server's admission says it; without, a node may not ask for its token.
+    pod = await stage.start(made.spec(service_account_name="default"))
     # Every JSON Web Token begins so.
     await _log_has(stage, pod, "mapsecret\neyJ\n", "the map, the secret, and a token")
 
@@ -191,7 +192,7 @@ async def read_only(stage: Stage) -> None:
 async def missing_secret(stage: Stage) -> None:
     """A pod whose Secret is missing waits, says so in an event, and runs once it is there."""
     place, name = _place(stage), stage.name()
-    made = stage.shell(f"cat {place}/key; sleep 1000")
+    made = stage.shell(f"cat {place}/key; echo; sleep 1000")  # a log has whole lines
     pod = await stage.create(made.volume("v", secret=SecretVolumeSource(secret_name=name)).mount("v", place))
     await stage.user.until(pod, lambda one: one.status.phase == "Pending", "the pod is Pending")
     event = await stage.told(pod, "FailedMount")
