@@ -145,13 +145,17 @@ class DevCluster:
     async def start(self) -> None:
         """Returns when it serves.
 
-        Raises ``ConfigurationError`` if it cannot listen or use its folder, ``RuntimeError`` the second time.
+        Raises ``ConfigurationError`` if it cannot listen or use its folder, ``RuntimeError`` the second time. Cancelled,
+        it leaves nothing behind.
         """
         if self._server is not None:
             raise RuntimeError("this cluster has been started already")
         try:
             await self._start()
         except BaseException:
+            if self._runner is not None:
+                self._runner.cancel()
+                await asyncio.wait({self._runner})
             if self._server is not None:
                 await self._server.aclose(grace=0)
             await self._close_directory()
