@@ -64,8 +64,10 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory_mb(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+    _, found, rest = Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")
+    if not found:
+        raise SystemExit(f"process {pid}, which is measured, has ended")
+    return int(rest.split()[0]) / 1024
 
 
 @contextlib.contextmanager

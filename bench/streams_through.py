@@ -122,8 +122,11 @@ def _count(descriptor: int) -> int:
     return size
 
 
-async def sessions(chain: Chain, count: int) -> dict[str, Any]:
-    """``kubectl exec``, some at a time, every other one killed amid its work."""
+async def sessions(chain: Chain, count: int, rounds: int) -> dict[str, Any]:
+    """Rounds of ``kubectl exec``, some at a time, every other one killed amid its work; how the node is after each.
+
+    The first round brings a process to its working size; what a session leaves behind shows in those after it.
+    """
     few = asyncio.Semaphore(8)
 
     async def one(number: int) -> None:
@@ -154,11 +157,13 @@ async def sessions(chain: Chain, count: int) -> dict[str, Any]:
         return state()
 
     await asyncio.gather(*map(one, range(50)))
-    before = await settled()
-    began = time.monotonic()
-    await asyncio.gather(*map(one, range(count)))
-    took = time.monotonic() - began
-    return {"sessions": count, "sessions_per_s": round(count / took, 1), "before": before, "after": await settled()}
+    states, rates = [await settled()], []
+    for _ in range(rounds):
+        began = time.monotonic()
+        await asyncio.gather(*map(one, range(count)))
+        rates.append(round(count / (time.monotonic() - began), 1))
+        states.append(await settled())
+    return {"sessions_a_round": count, "sessions_per_s": rates, "states": states}
 
 
 async def output_of(command: list[str]) -> bytes:
@@ -263,7 +268,7 @@ async def measure(arguments: argparse.Namespace, subject: str, kubeconfig: Path,
         chain = Chain(kubeconfig, child.pid, arguments.megabytes, environment)
         result: dict[str, Any] = {"subject": subject, "server": arguments.server, "transport": arguments.transport}
         if arguments.sessions:
-            return result | await sessions(chain, arguments.sessions)
+            return result | await sessions(chain, arguments.sessions, arguments.rounds)
         if subject == "virtual-kubelet":
             target = int(await output_of([*chain.line, "logs", "p"]))
         else:
@@ -306,6 +311,7 @@ def main() -> int:
     parser.add_argument("--transport", choices=["websocket", "spdy"], default="websocket", help="of kubectl")
     parser.add_argument("--megabytes", type=int, default=200)
     parser.add_argument("--sessions", type=int, default=0, help="instead: so many exec sessions, half of them cut")
+    parser.add_argument("--rounds", type=int, default=3, help="of --sessions")
     parser.add_argument("--yardstick", type=Path, help="what bench/stream_node/build made")
     parser.add_argument("--runs", type=int, default=1, help="rounds, the subjects in turn")
     parser.add_argument("--option", action="append", default=[], help="one more argument for `virtual-kubelet run`")

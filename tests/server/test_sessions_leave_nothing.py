@@ -1,6 +1,6 @@
 """Hundreds of exec sessions with the real providers, half of them cut: what a node had before is what it has after.
 
-A thousand of them, with kubectl and a whole node, are in ``bench/exec_sessions.py``.
+Thousands of them, with kubectl and a whole node: ``bench/streams_through.py --sessions 1000``.
 """
 
 from __future__ import annotations
@@ -94,6 +94,20 @@ class Node:
                 await asyncio.sleep(0.01)
         return held()
 
+    async def keeps_no_transport(self) -> None:
+        """The large part of a connection is its TLS: it is freed at once, whenever the garbage collector may come."""
+        gc.collect()
+        gc.disable()
+        try:
+            async with asyncio.TaskGroup() as clients:
+                for number in range(8):
+                    clients.create_task(self.session(number))
+            async with asyncio.timeout(60):
+                while any(isinstance(one, ssl.SSLObject) and one.server_side for one in gc.get_objects()):
+                    await asyncio.sleep(0.05)
+        finally:
+            gc.enable()
+
 
 @asynccontextmanager
 async def serving(
@@ -125,6 +139,7 @@ async def leaves_nothing(node: Node, count: int) -> None:
     after = await node.sessions(count)
     assert after[:2] == (descriptors, tasks)
     assert after[2] - objects < count // 4, "not one object for every other session that was cut"
+    await node.keeps_no_transport()
 
 
 async def test_the_mock_provider(

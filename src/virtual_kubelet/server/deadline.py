@@ -32,8 +32,9 @@ class Deadline:
         self._due = None
 
     def close(self) -> None:
-        """No deadline ever again."""
+        """No deadline ever again; whom it would have called is let go."""
         self._due = None
+        self._expired = _nobody
         if self._timer is not None:
             self._timer.cancel()
 
@@ -46,3 +47,6 @@ class Deadline:
         else:
             self._due = None
             self._expired()
+
+
+def _nobody() -> None: ...

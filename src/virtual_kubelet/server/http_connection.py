@@ -9,6 +9,7 @@ from typing import Final, cast
 import h11
 
 from virtual_kubelet.errors import ProtocolError
+from virtual_kubelet.server.closed_transport import CLOSED
 from virtual_kubelet.server.connection_owner import ConnectionOwner
 from virtual_kubelet.server.deadline import Deadline
 from virtual_kubelet.server.http_heads import NO_BODY, refusal, request_of, response_head
@@ -89,6 +90,7 @@ class HttpConnection(asyncio.Protocol):
         self._owner.closed(self)
         if self._successor is not None:
             self._successor.connection_lost(exc)
+        self._transport = CLOSED
 
     def eof_received(self) -> bool | None:
         # The client will send nothing more: like Go's server we take it as leaving, so nobody follows a log for nobody.

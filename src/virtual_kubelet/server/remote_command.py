@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from virtual_kubelet.contracts.streams import AttachIO, TerminalSize
@@ -59,6 +60,7 @@ class RemoteCommand:
             begin: the session's first events.
         """
         self._wire = wire
+        self._options = options
         self._limits = limits
         self._run = run
         self._spawn = spawn
@@ -66,16 +68,8 @@ class RemoteCommand:
         self._begin = begin
         self._task: asyncio.Task[None] | None = None
         self._reason = "the node has cancelled the command"
-        self._stdin = ByteQueue(self._stdin_taken)
         self._stdin_ended = not options.stdin
         self._resizes = _Resizes()
-        self._streams = AttachIO(
-            self._stdin if options.stdin else None,
-            _Output(self, wire.send_stdout) if options.stdout else None,
-            _Output(self, wire.send_stderr) if options.stderr else None,
-            options.tty,
-            self._resizes,
-        )
 
     def upgrade(self, transport: asyncio.Transport, early: bytes) -> asyncio.Protocol:
         """Take the connection over."""
@@ -83,6 +77,8 @@ class RemoteCommand:
         self._creation.set(self._limits.creation_timeout)
         self._leaving = Deadline(asyncio.get_running_loop(), self._not_left)
         self._connection = WireConnection(transport, early, self._wire, self._receive, self._limits, begin=self._begin)
+        # Nothing of a command's streams knows the command: no cycle outlives a connection that is lost.
+        self._stdin = ByteQueue(partial(_taken, self._wire, self._connection))
         return self._connection
 
     def stop(self, reason: str) -> None:
@@ -94,18 +90,6 @@ class RemoteCommand:
         elif not self._task.done():
             self._task.cancel()
             self._leaving.set(self._limits.close_timeout)
-
-    async def send(self, send: Callable[[Buffer], None], data: Buffer) -> None:
-        """What ``OutputStream.write`` does."""
-        view = memoryview(data if isinstance(data, bytes) else bytes(data))
-        for start in range(0, len(view), _PIECE):
-            await self._connection.drain()
-            try:
-                send(view[start : start + _PIECE])
-            except StreamClosedError as error:
-                raise BrokenPipeError(str(error)) from None
-            self._connection.flush()
-        await self._connection.drain()
 
     def _receive(self, event: RemoteCommandEvent) -> None:
         match event:
@@ -122,10 +106,6 @@ class RemoteCommand:
                 self._resizes.put(size)
             case SessionEnded():
                 self._leave()
-
-    def _stdin_taken(self, size: int) -> None:
-        self._wire.acknowledge(size)
-        self._connection.taken()
 
     def _not_created(self) -> None:
         log.info("a client did not open its streams in time")
@@ -145,7 +125,15 @@ class RemoteCommand:
         log.error("a command goes on though its client has gone: the provider does not heed cancellation")
 
     async def _serve(self) -> None:
-        self._finish(await self._run(self._streams))
+        options, wire, connection = self._options, self._wire, self._connection
+        streams = AttachIO(
+            self._stdin if options.stdin else None,
+            _Output(connection, wire.send_stdout) if options.stdout else None,
+            _Output(connection, wire.send_stderr) if options.stderr else None,
+            options.tty,
+            self._resizes,
+        )
+        self._finish(await self._run(streams))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """The command's task is done, perhaps cancelled before it began."""
@@ -162,15 +150,28 @@ class RemoteCommand:
         self._connection.flush(linger=not self._stdin_ended)
 
 
+def _taken(wire: RemoteCommandSession, connection: WireConnection[RemoteCommandEvent], size: int) -> None:
+    wire.acknowledge(size)
+    connection.taken()
+
+
 class _Output:
     """One ``OutputStream``."""
 
-    def __init__(self, command: RemoteCommand, send: Callable[[Buffer], None]) -> None:
-        self._command = command
+    def __init__(self, connection: WireConnection[RemoteCommandEvent], send: Callable[[Buffer], None]) -> None:
+        self._connection = connection
         self._send = send
 
     async def write(self, data: Buffer) -> None:
-        await self._command.send(self._send, data)
+        view = memoryview(data if isinstance(data, bytes) else bytes(data))
+        for start in range(0, len(view), _PIECE):
+            await self._connection.drain()
+            try:
+                self._send(view[start : start + _PIECE])
+            except StreamClosedError as error:
+                raise BrokenPipeError(str(error)) from None
+            self._connection.flush()
+        await self._connection.drain()
 
 
 class _Resizes:

@@ -11,6 +11,7 @@ import select
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
+from virtual_kubelet.server.closed_transport import CLOSED
 from virtual_kubelet.server.deadline import Deadline
 from virtual_kubelet.server.stream_limits import StreamLimits
 from virtual_kubelet.streaming.buffers import Buffer
@@ -127,6 +128,7 @@ class WireConnection(asyncio.Protocol, Generic[E]):
         self._writable.set()
         for event in self._wire.receive_eof():
             self._receive(event)
+        self._receive, self._transport = _nobody, CLOSED
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -208,6 +210,9 @@ class WireConnection(asyncio.Protocol, Generic[E]):
             self._transport.abort()
         else:
             self._look = self._loop.call_later(_LOOK_SECONDS, self._look_for_end)
+
+
+def _nobody(event: object) -> None: ...
 
 
 def _hung_up(transport: asyncio.Transport) -> bool:
