@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from tests.providers.test_process_provider import Node
 from tests.volumes.cluster_stand_in import ClusterStandIn
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.errors import InvalidInputError
-from virtual_kubelet.objects.core_v1 import Pod
+from virtual_kubelet.objects.core_v1 import Pod, PodStatus
 from virtual_kubelet.providers.process import ProcessProvider
 
 pytestmark = [
@@ -39,6 +39,9 @@ class Rig(Node):
     """A node with ConfigMaps and Secrets."""
 
     cluster: ClusterStandIn
+
+    async def until(self, one: Pod, condition: Callable[[PodStatus], object], seconds: float = 60) -> PodStatus:
+        return await super().until(one, condition, seconds)
 
     async def starts(self, one: Pod) -> Pod:
         await self.provider.create_pod(one)
