@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from virtual_kubelet.runtime.dns import pod_dns as pod_dns
     from virtual_kubelet.runtime.engine_options import CallTimeouts as CallTimeouts
     from virtual_kubelet.runtime.engine_options import EngineOptions as EngineOptions
+    from virtual_kubelet.runtime.image_names import parse_image_name as parse_image_name
     from virtual_kubelet.runtime.pod_engine import PodEngine as PodEngine
     from virtual_kubelet.runtime.pod_hostname import pod_hostname as pod_hostname
     from virtual_kubelet.runtime.resources import CgroupLimits as CgroupLimits
@@ -95,6 +96,7 @@ if TYPE_CHECKING:
     from virtual_kubelet.runtime.security import effective_security_context as effective_security_context
     from virtual_kubelet.runtime.security import hidden_paths as hidden_paths
     from virtual_kubelet.runtime.security import supplemental_groups as supplemental_groups
+    from virtual_kubelet.runtime.socket_forward import forward_socket as forward_socket
 
 #: Public name -> the module it lives in.
 _PUBLIC = {
@@ -173,9 +175,11 @@ _PUBLIC = {
     "default_node": "node.node_template",
     "effective_security_context": "runtime.security",
     "find_config": "kube.kubeconfig",
+    "forward_socket": "runtime.socket_forward",
     "hidden_paths": "runtime.security",
     "machine_usage": "providers.process.machine_usage",
     "oom_score_adjustment": "runtime.resources",
+    "parse_image_name": "runtime.image_names",
     "pod_cgroup": "runtime.resources",
     "pod_dns": "runtime.dns",
     "pod_hostname": "runtime.pod_hostname",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.providers.contexts import context
-from tests.providers.test_process_commands import Client, Sizes, streams
+from tests.stream_clients import Client, Sizes, streams
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.errors import InvalidInputError, NotFoundError, ProviderError
 from virtual_kubelet.objects.core_v1 import Container, Pod, PodSpec

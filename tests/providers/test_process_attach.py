@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.contract.commands import processes_with
-from tests.providers.test_process_commands import Client, Sizes, running, streams, until
+from tests.providers.test_process_commands import running, until
 from tests.providers.test_process_provider import Node, pod
+from tests.stream_clients import Client, Sizes, streams
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.contracts.streams import TerminalSize
 from virtual_kubelet.errors import NotFoundError, TransientError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,64 +13,15 @@ import pytest
 
 from tests.contract.commands import processes_with
 from tests.providers.test_process_provider import Node, pod
+from tests.stream_clients import Client, Gone, Sizes, streams
 from virtual_kubelet.contracts.pods import PodKey
-from virtual_kubelet.contracts.streams import AttachIO, TerminalSize
+from virtual_kubelet.contracts.streams import TerminalSize
 from virtual_kubelet.errors import NotFoundError, ProviderError
 from virtual_kubelet.objects.core_v1 import EnvVar, Pod, SecurityContext
 
 pytestmark = pytest.mark.may_block  # files are made and looked at
 
 PATIENCE = 30
-
-
-class Client:
-    """What a client sends, in pieces, and what it has been sent."""
-
-    def __init__(self, *pieces: bytes, stays: bool = False) -> None:
-        self._rest = memoryview(b"".join(pieces))
-        self._stays = stays
-        self.data = bytearray()
-        self.written = asyncio.Event()
-
-    async def read(self, size: int = 65536) -> bytes:
-        if self._rest:
-            first, self._rest = bytes(self._rest[:size]), self._rest[size:]
-            return first
-        if self._stays:
-            await asyncio.Event().wait()
-        return b""
-
-    async def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.data += data
-        self.written.set()
-
-    async def until(self, text: bytes) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while text not in self.data:
-                self.written.clear()
-                await self.written.wait()
-
-
-class Gone(Client):
-    async def write(self, data: bytes | bytearray | memoryview) -> None:
-        raise BrokenPipeError
-
-
-class Sizes:
-    def __init__(self) -> None:
-        self.queue: asyncio.Queue[TerminalSize] = asyncio.Queue()
-
-    def __aiter__(self) -> AsyncIterator[TerminalSize]:
-        return self
-
-    async def __anext__(self) -> TerminalSize:
-        return await self.queue.get()
-
-
-def streams(
-    stdin: Client | None = None, out: Client | None = None, err: Client | None = None, *, sizes: Sizes | None = None
-) -> AttachIO:
-    return AttachIO(stdin, out, err, sizes is not None, sizes or Sizes())
 
 
 async def running(node: Node, script: str = "sleep 1000000", **container: Any) -> Pod:

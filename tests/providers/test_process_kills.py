@@ -246,7 +246,7 @@ EXEC = """
 import asyncio, sys
 from pathlib import Path
 import msgspec
-from tests.providers.test_process_commands import Client, Sizes, streams
+from tests.stream_clients import Client, Sizes, streams
 from tests.providers.test_process_provider import node_in
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.objects.core_v1 import Pod

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.providers.test_process_commands import Client
 from tests.providers.test_process_provider import Node, pod
+from tests.stream_clients import Client
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.objects.core_v1 import Container, Pod
 

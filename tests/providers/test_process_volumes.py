@@ -19,8 +19,8 @@ import pytest
 
 from tests.contract.scenarios import eventually
 from tests.providers.contexts import context
-from tests.providers.test_process_commands import Client, streams
 from tests.providers.test_process_provider import Node
+from tests.stream_clients import Client, streams
 from tests.volumes.cluster_stand_in import ClusterStandIn
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.errors import InvalidInputError

@@ -11,14 +11,12 @@ from typing import Any
 
 from tests.container_engines import ContainerEngine
 from virtual_kubelet import (
-    AttachIO,
     ContainerConfig,
     ContainerExit,
     ContainerInstance,
     ContainerLogOptions,
     Mount,
     PodSandbox,
-    TerminalSize,
 )
 from virtual_kubelet.clock import SystemClock
 from virtual_kubelet.objects.core_v1 import Container, Pod, PodSpec
@@ -107,10 +105,16 @@ class Machine:
 
 
 @asynccontextmanager
-async def runtime_at(engine: ContainerEngine, node_name: str, **config: Any) -> AsyncIterator[DockerRuntime]:
+async def runtime_at(
+    engine: ContainerEngine, node_name: str, *, cluster: str = "tests", **config: Any
+) -> AsyncIterator[DockerRuntime]:
+    async def identity() -> str:
+        return cluster
+
     async with DockerRuntime(
         DockerConfig(host=engine.url, **config),
         node_name=node_name,
+        cluster=identity,
         node_ip="10.9.8.7",
         cluster_domain="cluster.local",
         log=get_logger("tests"),
@@ -133,51 +137,3 @@ async def machine_at(engine: ContainerEngine, **config: Any) -> AsyncIterator[Ma
                 await runtime.remove_container(one.id)
             for sandbox in await runtime.list_sandboxes():
                 await runtime.remove_sandbox(sandbox.id)
-
-
-class Client:
-    """What a client sends, in pieces, and what it has been sent."""
-
-    def __init__(self, *pieces: bytes, stays: bool = False) -> None:
-        self._rest = memoryview(b"".join(pieces))
-        self._stays = stays
-        self._more: asyncio.Queue[bytes] = asyncio.Queue()
-        self.data = bytearray()
-        self.written = asyncio.Event()
-
-    def send(self, data: bytes) -> None:
-        """Nothing: the client sends no more."""
-        self._more.put_nowait(data)
-
-    async def read(self, size: int = 65536) -> bytes:
-        if self._rest:
-            first, self._rest = bytes(self._rest[:size]), self._rest[size:]
-            return first
-        return await self._more.get() if self._stays else b""
-
-    async def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.data += data
-        self.written.set()
-
-    async def until(self, text: bytes) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while text not in self.data:
-                self.written.clear()
-                await self.written.wait()
-
-
-class Sizes:
-    def __init__(self) -> None:
-        self.queue: asyncio.Queue[TerminalSize] = asyncio.Queue()
-
-    def __aiter__(self) -> AsyncIterator[TerminalSize]:
-        return self
-
-    async def __anext__(self) -> TerminalSize:
-        return await self.queue.get()
-
-
-def streams(
-    stdin: Client | None = None, out: Client | None = None, err: Client | None = None, *, sizes: Sizes | None = None
-) -> AttachIO:
-    return AttachIO(stdin, out, err, sizes is not None, sizes or Sizes())

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtual_kubelet import LogLine, RegistryCredentials
+from virtual_kubelet import ImagePullError, LogLine, RegistryCredentials
 from virtual_kubelet_docker.exec_refusal import ExecRefusal
-from virtual_kubelet_docker.images import image_of, registry_auth
+from virtual_kubelet_docker.images import PullProgress, image_of, registry_auth
 from virtual_kubelet_docker.instances import container_exit, container_instance, parse_time, start_error
 from virtual_kubelet_docker.log_stream import LogStream, time_of
 from virtual_kubelet_docker.pause_program import ARCHITECTURES, pause_program, pause_root
@@ -175,6 +175,34 @@ def test_images() -> None:
     found = image_of({"Id": "sha256:1", "RepoDigests": ["a@sha256:2"], "Size": 3, "Config": {"User": "4"}})
     assert (found.id, found.size, found.user) == ("a@sha256:2", 3, "4")
     assert image_of({"Id": "sha256:1", "RepoDigests": None, "Config": None}).id == "sha256:1"
+
+
+def test_an_image_is_named_with_registry_and_tag_by_the_name_that_was_asked_for() -> None:
+    def name(asked: str, *tags: str) -> str:
+        return image_of({"Id": "sha256:1", "RepoTags": list(tags)}, asked).name
+
+    assert name("busybox:1.35", "busybox:1.29", "busybox:1.35") == "docker.io/library/busybox:1.35"
+    assert name("docker.io/library/busybox:1.35", "busybox:1.35") == "docker.io/library/busybox:1.35"
+    assert name("busybox", "docker.io/library/busybox:1.2", "busybox:latest") == "docker.io/library/busybox:latest"
+    assert name(f"busybox@sha256:{'1' * 64}", "localhost:5000/me/busybox:1") == "localhost:5000/me/busybox:1"
+    assert name("1" * 64, "<none>:<none>") == ""
+    assert name("busybox:1.35") == ""
+
+
+async def test_progress_is_summed_over_the_layers_and_told_now_and_then() -> None:
+    told: list[str] = []
+    progress = PullProgress(told.append, every=0)
+    progress.take({"status": "Pulling from library/busybox", "id": "1.35"})
+    progress.take({"status": "Pulling fs layer", "id": "a", "progressDetail": {}})
+    assert told == []
+    progress.take({"status": "Downloading", "id": "a", "progressDetail": {"current": 1_000_000, "total": 4_000_000}})
+    progress.take({"status": "Downloading", "id": "b", "progressDetail": {"current": 500_000, "total": 2_000_000}})
+    assert told == ["Downloading: 1.0 of 4.0 MB in 1 layer", "Downloading: 1.5 of 6.0 MB in 2 layers"]
+    with pytest.raises(ImagePullError, match=r"^no such manifest$"):
+        progress.take({"error": "no such manifest\n"})
+    seldom = PullProgress(told.append, every=60)
+    seldom.take({"status": "Downloading", "id": "a", "progressDetail": {"current": 1, "total": 2}})
+    assert len(told) == 2
 
 
 def test_statistics_leave_out_what_is_not_known() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
+import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ import pytest
 from providers.docker.tests.machine import Machine, container, pod
 from providers.docker.tests.registry import PASSWORD, USER, Registry, registry_in
 from virtual_kubelet import ImagePullError, RegistryCredentials
+from virtual_kubelet_docker.images import DaemonImages
 
 pytestmark = pytest.mark.may_block
 
@@ -67,3 +71,37 @@ async def test_what_a_registry_does_not_have_is_an_error_in_its_words(machine: M
     assert "manifest" in str(refused.value)
     with pytest.raises(ImagePullError, match="connection refused"):
         await machine.runtime.pull_image("localhost:1/none:1", None, lambda text: None)
+
+
+@asynccontextmanager
+async def slowly(server: str) -> AsyncIterator[str]:
+    """The same registry by a line of some 3 MB a second: engines say nothing of what comes at once."""
+    host, _, port = server.partition(":")
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, ours = await asyncio.open_connection(host, port)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(copy(reader, ours, 0))
+            tasks.create_task(copy(theirs, writer, 0.02))
+
+    async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter, pause: float) -> None:
+        with suppress(ConnectionError):
+            while data := await source.read(65536):
+                target.write(data)
+                await target.drain()
+                await asyncio.sleep(pause)
+        target.close()
+
+    async with await asyncio.start_server(relay, "127.0.0.1", 0) as listening:
+        yield f"localhost:{listening.sockets[0].getsockname()[1]}"
+
+
+async def test_the_progress_of_a_pull_is_told(machine: Machine, registry: Registry) -> None:
+    image = await registry.push("big/thing", busybox(padding=2_000_000))
+    told: list[str] = []
+    images = DaemonImages(machine.runtime.daemon, report_every=0)
+    async with slowly(registry.server) as server:
+        credentials = RegistryCredentials(server, USER, PASSWORD)
+        await images.pull_image(image.replace(registry.server, server), credentials, told.append)
+    assert told, "nothing was told"
+    assert all(re.fullmatch(r"[A-Z][\w ]+: \d+\.\d of \d+\.\d MB in \d layers?", text) for text in told), told

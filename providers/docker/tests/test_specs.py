@@ -27,8 +27,11 @@ from virtual_kubelet.objects.core_v1 import (
 from virtual_kubelet_docker.admission import check_pod
 from virtual_kubelet_docker.config import DockerConfig, load_config
 from virtual_kubelet_docker.container_spec import container_spec
+from virtual_kubelet_docker.labels import Owner
 from virtual_kubelet_docker.resources import docker_update, podman_update
 from virtual_kubelet_docker.sandbox_spec import sandbox_spec
+
+OWNER = Owner("node-a", "cluster-a")
 
 
 def spec_of(
@@ -41,19 +44,23 @@ def spec_of(
         sandbox=PodSandbox("the-infra", {}, []),
         mounts=container.pop("mounts", ()),
     )
-    return container_spec(given, node_name="node-a", settings=config or DockerConfig(), podman=podman)
+    return container_spec(given, owner=OWNER, settings=config or DockerConfig(), podman=podman)
 
 
 def sandbox_of(*, podman: bool = False, dns: Sequence[str] = (), **of_pod: Any) -> dict[str, Any]:
     one = pod("a" * 70, **{name: value for name, value in of_pod.items() if name != "containers"})
     one.spec.containers = of_pod.get("containers", [])
     node_dns = NodeDns(cluster_dns=dns, cluster_domain="cluster.local")
-    return sandbox_spec(one, node_name="node-a", image="pause", config=DockerConfig(), dns=node_dns, podman=podman)
+    return sandbox_spec(one, owner=OWNER, image="pause", config=DockerConfig(), dns=node_dns, podman=podman)
 
 
 def test_labels_say_whose_run_it_is() -> None:
     labels = spec_of()["Labels"]
     assert labels["virtual-kubelet.io/node"] == "node-a"
+    assert labels["virtual-kubelet.io/cluster"] == "cluster-a"
+    assert OWNER.owns(labels)
+    assert not Owner("node-a", "cluster-b").owns(labels)
+    assert not Owner("node-b", "cluster-a").owns(labels)
     assert labels["virtual-kubelet.io/attempt"] == "3"
     assert labels["io.kubernetes.container.name"] == "main"
     assert labels["io.kubernetes.pod.name"] == "web"
@@ -69,7 +76,7 @@ def test_processes_are_the_containers_own_unless_the_pod_shares_them() -> None:
 def test_mounts_and_their_propagation() -> None:
     given = [Mount(Path("/a"), "/b", read_only=True), Mount(Path("/c"), "/d", propagation="Bidirectional")]
     config = ContainerConfig(pod(), shell("true"), 0, mounts=given, sandbox=PodSandbox("x", {}, []))
-    mounts = container_spec(config, node_name="n", settings=DockerConfig())["HostConfig"]["Mounts"]
+    mounts = container_spec(config, owner=OWNER, settings=DockerConfig())["HostConfig"]["Mounts"]
     assert [(m["Source"], m["Target"], m["ReadOnly"], m["BindOptions"]["Propagation"]) for m in mounts] == [
         ("/a", "/b", True, "rprivate"),
         ("/c", "/d", False, "rshared"),

@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from providers.docker.tests.machine import PATIENCE, Client, Machine, Sizes, machine_at, pod, shell, streams
+from providers.docker.tests.machine import PATIENCE, Machine, machine_at, pod, shell
 from tests.contract.commands import processes_with
+from tests.stream_clients import Client, Sizes, streams
 from virtual_kubelet import ContainerConfig, ContainerLogOptions, NotFoundError, TerminalSize, TransientError
 from virtual_kubelet.objects.core_v1 import Container, EnvVar, SecurityContext
 

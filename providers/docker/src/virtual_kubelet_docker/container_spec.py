@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from virtual_kubelet import ContainerConfig, Mount, supplemental_groups
 from virtual_kubelet_docker.config import DockerConfig
-from virtual_kubelet_docker.labels import container_labels
+from virtual_kubelet_docker.labels import Owner, container_labels
 from virtual_kubelet_docker.resources import engine_resources
 from virtual_kubelet_docker.security import run_as, security_settings
 
@@ -19,16 +19,18 @@ _PROPAGATION: Final = {None: "rprivate", "None": "rprivate", "HostToContainer": 
 def container_spec(
     config: ContainerConfig,
     *,
-    node_name: str,
+    owner: Owner,
     settings: DockerConfig,
     image_user: str = "",
     podman: bool = False,
     seccomp_profile: str | None = None,
+    oom_score: int = 0,
 ) -> dict[str, Any]:
     """The body of ``/containers/create``.
 
     Args:
         image_user: for ``runAsGroup`` without ``runAsUser``.
+        oom_score: the container's ``oom_score_adj``.
     """
     pod, container = config.pod, config.container
     assert config.sandbox is not None, "containers of this runtime are in a sandbox"
@@ -40,6 +42,7 @@ def container_spec(
         "GroupAdd": [str(group) for group in supplemental_groups(pod).groups],
         "LogConfig": _log_config(settings, podman=podman),
         "RestartPolicy": {"Name": "no"},
+        "OomScoreAdj": oom_score,
         **engine_resources(container.resources),
         **security_settings(pod, container, podman=podman, seccomp_profile=seccomp_profile),
     }
@@ -57,7 +60,7 @@ def container_spec(
         host["Runtime"] = settings.runtime_classes[pod.spec.runtime_class_name]
     body: dict[str, Any] = {
         "Image": config.image.id if config.image is not None and _is_image_id(config.image.id) else container.image,
-        "Labels": container_labels(node_name, config),
+        "Labels": container_labels(owner, config),
         "Env": [f"{variable.name}={variable.value or ''}" for variable in container.env or ()],
         "User": run_as(pod, container, image_user),
         "WorkingDir": container.working_dir or "",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +31,7 @@ from virtual_kubelet import (
     TransientError,
     UnsupportedError,
     machine_usage,
+    oom_score_adjustment,
 )
 from virtual_kubelet.objects.core_v1 import Pod, ResourceRequirements
 from virtual_kubelet.objects.stats_v1alpha1 import ContainerStats, NodeStats
@@ -39,10 +43,12 @@ from virtual_kubelet_docker.daemon import Daemon, DaemonError
 from virtual_kubelet_docker.exit_watch import ExitWatch
 from virtual_kubelet_docker.images import DaemonImages
 from virtual_kubelet_docker.instances import container_instance, start_error, was_started
-from virtual_kubelet_docker.labels import container_name, is_sandbox, of_node
+from virtual_kubelet_docker.labels import CLUSTER, Owner, container_name, is_sandbox
 from virtual_kubelet_docker.logs import read_log
 from virtual_kubelet_docker.pause_image import ensure_pause_image
 from virtual_kubelet_docker.ports import forward_port
+from virtual_kubelet_docker.process_rights import container_user, lowest_oom_score
+from virtual_kubelet_docker.removals import Removals
 from virtual_kubelet_docker.resources import docker_update, podman_update
 from virtual_kubelet_docker.sandboxes import DaemonSandboxes
 from virtual_kubelet_docker.security import localhost_seccomp_profile
@@ -60,6 +66,7 @@ class DockerRuntime:
 
     Args:
         node_name: containers of other nodes at the same engine are not touched.
+        cluster: gives what the node's cluster has alone and for good; nor are those of another cluster's node.
         node_ip: the address of pods with ``hostNetwork``.
         cluster_dns, cluster_domain: for pods that ask the cluster's DNS.
         log: the provider's logger.
@@ -70,6 +77,7 @@ class DockerRuntime:
         config: DockerConfig,
         *,
         node_name: str,
+        cluster: Callable[[], Awaitable[str]],
         node_ip: str,
         cluster_dns: Sequence[str] = (),
         cluster_domain: str,
@@ -78,27 +86,41 @@ class DockerRuntime:
     ) -> None:
         self._config = config
         self._node_name = node_name
+        self._cluster = cluster
+        self._node_ip = node_ip
+        self._dns = NodeDns(cluster_dns=cluster_dns, cluster_domain=cluster_domain)
+        self._log = log
         self._clock = clock
+        self._exited: Callable[[str, ContainerExit], None] = lambda container_id, ended: None
         self.daemon = Daemon(config.host)
         self._images = DaemonImages(self.daemon)
-        self._watch = ExitWatch(self.daemon, node_name, log)
-        self._sandboxes = DaemonSandboxes(
-            self.daemon,
-            self._watch,
-            config,
-            node_name=node_name,
-            node_ip=node_ip,
-            dns=NodeDns(cluster_dns=cluster_dns, cluster_domain=cluster_domain),
-        )
+        self._removals = Removals(self.daemon)
+        self._lowest_oom_score = 0
         self._starting: set[str] = set()
         self._started: dict[str, datetime] = {}
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> DockerRuntime:
-        """Raises ``DaemonError`` if the engine cannot be reached."""
+        """Raises ``DaemonError`` if the engine cannot be reached, and what ``cluster`` raises."""
+        self._owner = Owner(self._node_name, await self._cluster())
         await self._open.enter_async_context(self.daemon)
         try:
-            self._sandboxes.image = await ensure_pause_image(self.daemon, self._images, self._config.pause_image)
+            image = await ensure_pause_image(self.daemon, self._images, self._config.pause_image)
+            self._lowest_oom_score = await asyncio.to_thread(_lowest_oom_score, self.daemon)
+            self._watch = ExitWatch(self.daemon, self._owner, self._log)
+            self._watch.notify_exits(lambda container_id, ended: self._exited(container_id, ended))
+            self._sandboxes = DaemonSandboxes(
+                self.daemon,
+                self._watch,
+                self._removals,
+                self._config,
+                owner=self._owner,
+                node_ip=self._node_ip,
+                dns=self._dns,
+                image=image,
+                lowest_oom_score=self._lowest_oom_score,
+            )
+            await self._name_others()
             tasks = await self._open.enter_async_context(asyncio.TaskGroup())
             watching = tasks.create_task(self._watch.run(), name="container engine watch")
             self._open.callback(watching.cancel)
@@ -113,7 +135,7 @@ class DockerRuntime:
     # ContainerRuntime
 
     def notify_exits(self, callback: Callable[[str, ContainerExit], None]) -> None:
-        self._watch.notify_exits(callback)
+        self._exited = callback
 
     def check_pod(self, pod: Pod) -> None:
         options = self.daemon.info.get("SecurityOptions") or ()
@@ -132,10 +154,14 @@ class DockerRuntime:
             except DaemonError as error:
                 if error.status == 0:
                     raise
-                await self._discard(container_id)
+                await self._removals.remove(container_id)
                 raise await self._start_error(config, error) from None
             self._watch.runs(container_id)
-            return self._known(await self.daemon.get(f"containers/{container_id}/json"))
+            inspected = await self.daemon.get(f"containers/{container_id}/json")
+            user = None
+            if self.daemon.is_local:
+                user = await asyncio.to_thread(container_user, inspected["State"].get("Pid") or 0, container_id)
+            return replace(self._known(inspected), user=user)
         finally:
             self._starting.discard(name)
 
@@ -150,13 +176,13 @@ class DockerRuntime:
 
     async def remove_container(self, container_id: str) -> None:
         self._watch.kill_requested(container_id)
-        await self._discard(container_id)
+        await self._removals.remove(container_id)
         self._watch.forget(container_id)
         self._started.pop(container_id, None)
-        await self._sandboxes.sweep()
 
     async def list_containers(self) -> Sequence[ContainerInstance]:
-        listed = await self.daemon.get("containers/json", all=True, filters=of_node(self._node_name))
+        listed = await self.daemon.get("containers/json", all=True, filters=self._owner.filters())
+        await self._removals.sweep([one["Id"] for one in listed])
         gate = asyncio.Semaphore(_AT_ONCE)
 
         async def look(container_id: str) -> ContainerInstance | None:
@@ -170,11 +196,17 @@ class DockerRuntime:
             if was_started(inspected):
                 return self._known(inspected)
             if inspected["Name"].lstrip("/") not in self._starting:
-                await self._discard(container_id)  # an earlier process ended between the making and the start of it
+                await self._removals.remove(
+                    container_id
+                )  # an earlier process ended between the making and the start of it
             return None
 
         async with asyncio.TaskGroup() as tasks:
-            looks = [tasks.create_task(look(one["Id"])) for one in listed if not is_sandbox(one.get("Labels") or {})]
+            looks = [
+                tasks.create_task(look(one["Id"]))
+                for one in listed
+                if not is_sandbox(one.get("Labels") or {}) and one["Id"] not in self._removals.left
+            ]
         return [found for one in looks if (found := one.result()) is not None]
 
     def container_logs(self, container_id: str, options: ContainerLogOptions) -> AsyncIterator[LogLine]:
@@ -252,17 +284,34 @@ class DockerRuntime:
                 raise
             raise InvalidInputError(f"the engine cannot change the container's resources: {error}") from None
 
+    async def _name_others(self) -> None:
+        """Say so if the engine has containers of a node of the same name in another cluster."""
+        listed = await self.daemon.get("containers/json", all=True, filters=Owner.of_name(self._node_name))
+        labels = [one.get("Labels") or {} for one in listed]
+        clusters = Counter(one.get(CLUSTER, "") for one in labels if not self._owner.owns(one))
+        for cluster, count in clusters.items():
+            self._log.warning(
+                "the container engine has %d containers of a node %s of another cluster; they are left alone (those with "
+                "the label %s=%s, should that cluster be no more)",
+                *(count, self._node_name, CLUSTER, cluster),
+            )
+
+    def _oom_score(self, config: ContainerConfig) -> int:
+        score = oom_score_adjustment(config.pod, config.container, int(self.daemon.info.get("MemTotal") or 1))
+        return max(score, self._lowest_oom_score)
+
     async def _created(self, name: str, config: ContainerConfig) -> str:
         """The id of a container that waits for its start, or that is started already by an earlier try."""
         inspected = await self._images.inspect(config.container.image or "")
         image_user = "" if inspected is None else (inspected.get("Config") or {}).get("User") or ""
         spec = container_spec(
             config,
-            node_name=self._node_name,
+            owner=self._owner,
             settings=self._config,
             image_user=image_user,
             podman=self.daemon.is_podman,
             seccomp_profile=await self._seccomp_profile(config),
+            oom_score=self._oom_score(config),
         )
         for _ in range(2):
             try:
@@ -282,7 +331,7 @@ class DockerRuntime:
                 raise
             if was_started(earlier):
                 return str(earlier["Id"])
-            await self._discard(earlier["Id"])
+            await self._removals.remove(earlier["Id"])
         raise TransientError(f"the name of container {config.container.name} is taken at the engine")
 
     async def _create_error(self, config: ContainerConfig, error: DaemonError) -> Exception:
@@ -306,14 +355,6 @@ class DockerRuntime:
                 return False
             raise
 
-    async def _discard(self, container_id: str) -> None:
-        try:
-            await self.daemon.request("DELETE", f"containers/{container_id}", params={"force": True, "v": True})
-        except DaemonError as error:
-            # 409: somebody removes it already.
-            if error.status not in (404, 409):
-                raise
-
     async def _seccomp_profile(self, config: ContainerConfig) -> str | None:
         name = localhost_seccomp_profile(config.pod, config.container)
         if name is None:
@@ -333,3 +374,10 @@ class DockerRuntime:
         if instance.exit is None:
             self._watch.runs(instance.id)
         return instance
+
+
+def _lowest_oom_score(daemon: Daemon) -> int:
+    """Blocking. An engine on another machine is taken to have all rights."""
+    if any("rootless" in option for option in daemon.info.get("SecurityOptions") or ()):
+        return 0
+    return lowest_oom_score() if daemon.is_local and os.geteuid() == 0 else -1000

@@ -15,7 +15,7 @@ from typing import Any, Final
 from virtual_kubelet import ContainerExit, TransientError
 from virtual_kubelet_docker.daemon import Daemon, DaemonError
 from virtual_kubelet_docker.instances import container_exit
-from virtual_kubelet_docker.labels import NODE, of_node
+from virtual_kubelet_docker.labels import Owner
 
 __all__ = ["ExitWatch"]
 
@@ -32,10 +32,10 @@ class ExitWatch:
     """Run ``run`` as a task. Knows which containers run, for as long as this process lives."""
 
     def __init__(
-        self, daemon: Daemon, node_name: str, log: logging.LoggerAdapter[logging.Logger], *, look_every: float = _LOOK
+        self, daemon: Daemon, owner: Owner, log: logging.LoggerAdapter[logging.Logger], *, look_every: float = _LOOK
     ) -> None:
         self._daemon = daemon
-        self._node_name = node_name
+        self._owner = owner
         self._log = log
         self._look_every = look_every
         self._exited: Callable[[str, ContainerExit], None] = lambda container_id, ended: None
@@ -73,7 +73,7 @@ class ExitWatch:
 
     async def _listen(self) -> None:
         retry, lost = _RETRY[0], False
-        filters = of_node(self._node_name, type=["container"], event=["die", "kill", "destroy", "died", "remove"])
+        filters = self._owner.filters(type=["container"], event=["die", "kill", "destroy", "died", "remove"])
         while True:
             try:
                 # What ended between two streams is found by looking, once the new one is open.
@@ -94,7 +94,7 @@ class ExitWatch:
 
     def _heard(self, event: Mapping[str, Any]) -> None:
         attributes = (event.get("Actor") or {}).get("Attributes") or {}
-        if attributes.get(NODE) != self._node_name:
+        if not self._owner.owns(attributes):
             return
         container_id, action = str((event.get("Actor") or {}).get("ID") or event.get("id") or ""), event.get("Action")
         if action == "kill":
@@ -125,7 +125,7 @@ class ExitWatch:
             self._look.clear()
             try:
                 listed = await self._daemon.get(
-                    "containers/json", all=True, filters=of_node(self._node_name, status=["running", "paused"])
+                    "containers/json", all=True, filters=self._owner.filters(status=["running", "paused"])
                 )
                 alive = {one["Id"] for one in listed}
                 for container_id in self._running - alive:

@@ -10,7 +10,7 @@ import socket
 import threading
 from typing import Final
 
-from virtual_kubelet import PortStream, TransientError
+from virtual_kubelet import PortStream, TransientError, forward_socket
 from virtual_kubelet_docker.daemon import Daemon, DaemonError
 
 __all__ = ["forward_port"]
@@ -26,32 +26,7 @@ async def forward_port(daemon: Daemon, sandbox_id: str, port: int, stream: PortS
     As root beside the engine, in the pod's own network, as a kubelet's container runtime; else from here, where only what
     listens on the pod's address is reached.
     """
-    connection = await _connect(daemon, sandbox_id, port)
-    reader, writer = await asyncio.open_connection(sock=connection)
-    broken: ConnectionError | None = None
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            sending = tasks.create_task(_send(stream, writer))
-            try:
-                while data := await reader.read(65536):
-                    await stream.write(data)
-            except ConnectionError as error:
-                broken = error
-            sending.cancel()
-    finally:
-        writer.transport.abort()
-    if broken is not None:
-        raise broken
-
-
-async def _send(stream: PortStream, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await stream.read():
-            writer.write(data)
-            await writer.drain()
-        writer.write_eof()
-    except ConnectionError:  # it reads no more, but may still answer
-        return
+    await forward_socket(await _connect(daemon, sandbox_id, port), stream)
 
 
 async def _connect(daemon: Daemon, sandbox_id: str, port: int) -> socket.socket:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Self
 
 from virtual_kubelet import EngineOptions, PodEngine, ProviderConfigError, ProviderContext
 from virtual_kubelet.objects.core_v1 import Node, NodeCondition
+from virtual_kubelet_docker.cluster_identity import cluster_identity
 from virtual_kubelet_docker.config import load_config
 from virtual_kubelet_docker.daemon import DaemonError
 from virtual_kubelet_docker.docker_runtime import DockerRuntime
@@ -21,6 +23,7 @@ class DockerProvider(PodEngine):
         self._containers = DockerRuntime(
             self._config,
             node_name=context.node_name,
+            cluster=partial(cluster_identity, context.services, context.state_directory, context.logger),
             node_ip=context.internal_ip,
             cluster_dns=context.cluster_dns,
             cluster_domain=context.cluster_domain,
@@ -30,7 +33,7 @@ class DockerProvider(PodEngine):
         super().__init__(self._containers, context, EngineOptions(runtime_name="docker"))
 
     async def __aenter__(self) -> Self:
-        """Raises ``ProviderConfigError`` if there is no container engine."""
+        """Raises ``ProviderConfigError`` if there is no container engine, or no knowing which cluster this is."""
         try:
             return await super().__aenter__()
         except DaemonError as error:

@@ -7,15 +7,15 @@ from typing import Any
 from virtual_kubelet import NodeDns, pod_dns, pod_hostname
 from virtual_kubelet.objects.core_v1 import Pod
 from virtual_kubelet_docker.config import DockerConfig
-from virtual_kubelet_docker.labels import sandbox_labels
+from virtual_kubelet_docker.labels import Owner, sandbox_labels
 
 __all__ = ["port_bindings", "sandbox_spec"]
 
 
 def sandbox_spec(
-    pod: Pod, *, node_name: str, image: str, config: DockerConfig, dns: NodeDns, podman: bool
+    pod: Pod, *, owner: Owner, image: str, config: DockerConfig, dns: NodeDns, podman: bool, oom_score: int = 0
 ) -> dict[str, Any]:
-    """The body of ``/containers/create``."""
+    """The body of ``/containers/create``. ``oom_score``: its ``oom_score_adj``."""
     spec = pod.spec
     host_network = spec.host_network is True
     bindings = {} if host_network else port_bindings(pod)
@@ -28,6 +28,7 @@ def sandbox_spec(
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
         "CpuShares": 2,
+        "OomScoreAdj": oom_score,
         "LogConfig": {"Type": "none"},
         "RestartPolicy": {"Name": "no"},
     }
@@ -43,7 +44,7 @@ def sandbox_spec(
     body: dict[str, Any] = {
         "Image": image,
         "Entrypoint": ["/pause"],
-        "Labels": sandbox_labels(node_name, pod),
+        "Labels": sandbox_labels(owner, pod),
         "HostConfig": host,
     }
     if bindings:

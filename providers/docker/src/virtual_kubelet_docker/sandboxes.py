@@ -3,47 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from virtual_kubelet import NodeDns, PodSandbox, TransientError
 from virtual_kubelet.objects.core_v1 import Pod
 from virtual_kubelet_docker.config import DockerConfig
 from virtual_kubelet_docker.daemon import Daemon, DaemonError
 from virtual_kubelet_docker.exit_watch import ExitWatch
-from virtual_kubelet_docker.labels import identity, is_sandbox, of_node, sandbox_name
+from virtual_kubelet_docker.labels import Owner, identity, is_sandbox, sandbox_name
+from virtual_kubelet_docker.removals import Removals
 from virtual_kubelet_docker.sandbox_spec import sandbox_spec
 
 __all__ = ["DaemonSandboxes"]
 
-#: Podman's words for a container whose network others use.
-_JOINED = "has dependent containers"
+#: ``oom_score_adj`` of infra containers, as the kubelet's (pkg/kubelet/qos/policy.go): pods end after what is in them.
+_OOM_SCORE: Final = -998
 
 
 class DaemonSandboxes:
     """``PodSandboxes`` of one engine.
 
-    Attributes:
+    Args:
         image: the infra containers'.
+        lowest_oom_score: the lowest ``oom_score_adj`` that the engine may give.
     """
 
     def __init__(
         self,
         daemon: Daemon,
         watch: ExitWatch,
+        removals: Removals,
         config: DockerConfig,
         *,
-        node_name: str,
+        owner: Owner,
         node_ip: str,
         dns: NodeDns,
+        image: str,
+        lowest_oom_score: int,
     ) -> None:
         self._daemon = daemon
         self._watch = watch
         self._config = config
-        self._node_name = node_name
+        self._removals = removals
+        self._owner = owner
         self._node_ip = node_ip
         self._dns = dns
-        self.image = ""
-        self._left: set[str] = set()  # ended, and kept by the engine for those that had joined them
+        self._image = image
+        self._oom_score = max(_OOM_SCORE, lowest_oom_score)
 
     def known_ips(self, pod: Pod) -> Sequence[str]:
         """Before anything runs: only the node's own network is known."""
@@ -61,11 +67,12 @@ class DaemonSandboxes:
             await self.remove(there["Id"])
         spec = sandbox_spec(
             pod,
-            node_name=self._node_name,
-            image=self.image,
+            owner=self._owner,
+            image=self._image,
             config=self._config,
             dns=self._dns,
             podman=self._daemon.is_podman,
+            oom_score=self._oom_score,
         )
         name = sandbox_name(pod, number)
         made = await self._daemon.request("POST", "containers/create", params={"name": name}, body=spec)
@@ -80,23 +87,9 @@ class DaemonSandboxes:
         return self._sandbox(started)
 
     async def remove(self, sandbox_id: str) -> None:
-        """End and remove it. Podman keeps one that others have joined, ended or not: it goes with the last of them."""
+        """End and remove it."""
         self._watch.forget(sandbox_id)
-        try:
-            await self._daemon.request("DELETE", f"containers/{sandbox_id}", params={"force": True, "v": True})
-        except DaemonError as error:
-            if error.status in (404, 409):
-                return
-            if _JOINED not in str(error):
-                raise
-            await self._end(sandbox_id)
-            self._left.add(sandbox_id)
-
-    async def sweep(self) -> None:
-        """A container was removed: ended sandboxes that it had joined may go now."""
-        for sandbox_id in list(self._left):
-            self._left.discard(sandbox_id)
-            await self.remove(sandbox_id)
+        await self._removals.remove(sandbox_id)
 
     async def list(self) -> Sequence[PodSandbox]:
         found = []
@@ -104,20 +97,12 @@ class DaemonSandboxes:
             inspected = await self._inspect(one["Id"])
             if inspected is not None and inspected["State"].get("Running"):
                 found.append(self._sandbox(inspected))
-            elif inspected is not None and inspected["Id"] not in self._left:
+            elif inspected is not None and inspected["Id"] not in self._removals.left:
                 await self.remove(inspected["Id"])
         return found
 
-    async def _end(self, sandbox_id: str) -> None:
-        try:
-            await self._daemon.request("POST", f"containers/{sandbox_id}/kill", params={"signal": 9})
-        except DaemonError:
-            inspected = await self._inspect(sandbox_id)
-            if inspected is not None and inspected["State"].get("Running"):
-                raise
-
     async def _listed(self, uid: str = "") -> Sequence[Mapping[str, Any]]:
-        listed = await self._daemon.get("containers/json", all=True, filters=of_node(self._node_name))
+        listed = await self._daemon.get("containers/json", all=True, filters=self._owner.filters())
         of_pods = ((one, one.get("Labels") or {}) for one in listed)
         return [one for one, labels in of_pods if is_sandbox(labels) and uid in ("", identity(labels)["uid"])]
 

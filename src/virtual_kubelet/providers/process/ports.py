@@ -11,8 +11,7 @@ import sys
 from collections.abc import Collection
 from typing import Final
 
-from virtual_kubelet import PortStream
-from virtual_kubelet.providers.process.descriptor import PIECE, Descriptor
+from virtual_kubelet import PortStream, forward_socket
 from virtual_kubelet.providers.process.process_tree import mark_of, members_of
 
 __all__ = ["forward", "listening_at"]
@@ -91,23 +90,7 @@ def _sockets_of(pid: int) -> set[bytes]:
 
 async def forward(port: int, mains: Collection[int], stream: PortStream) -> None:
     """As ``PortForwarder.port_forward``."""
-    connection = await _connect(port, mains)
-    end = Descriptor(os.dup(connection.fileno()))
-    broken: ConnectionError | None = None
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            sending = tasks.create_task(_send(stream, end, connection))
-            try:
-                while data := await end.read():
-                    await stream.write(data)
-            except ConnectionError as error:
-                broken = error
-            sending.cancel()
-    finally:
-        end.close()
-        connection.close()
-    if broken is not None:
-        raise broken
+    await forward_socket(await _connect(port, mains), stream)
 
 
 async def _connect(port: int, mains: Collection[int]) -> socket.socket:
@@ -133,12 +116,3 @@ async def _connect(port: int, mains: Collection[int]) -> socket.socket:
         f"failed to connect to localhost:{port}: IPv4: dial tcp4 127.0.0.1:{port}: connect: connection refused "
         f"IPv6: dial tcp6 [::1]:{port}: connect: connection refused",
     )
-
-
-async def _send(stream: PortStream, end: Descriptor, connection: socket.socket) -> None:
-    try:
-        while data := await stream.read(PIECE):
-            await end.write(data)
-        connection.shutdown(socket.SHUT_WR)
-    except OSError:  # it reads no more, but may still answer
-        return

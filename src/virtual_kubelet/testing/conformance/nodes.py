@@ -40,6 +40,11 @@ class JudgedNode(Protocol):
         """In order; returns when it has gone. Nothing if it does not run."""
         ...
 
+    @property
+    def runs(self) -> bool:
+        """Whether there is one, Ready or on its way."""
+        ...
+
     async def wait_ended(self) -> str:
         """Until it ends by itself; gives what it said then."""
         ...
@@ -103,6 +108,10 @@ class NodeProcess:
                 process.kill()
         await self._gone()
 
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
     async def wait_ended(self) -> str:
         while True:
             process = self._process
@@ -158,6 +167,10 @@ class NodeInProcess:
         if running is not None:
             running.cancel()
             await asyncio.wait({running})
+
+    @property
+    def runs(self) -> bool:
+        return self._running is not None and not self._running.done()
 
     async def wait_ended(self) -> str:
         while True:

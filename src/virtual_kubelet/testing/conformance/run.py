@@ -24,6 +24,7 @@ from virtual_kubelet.objects.core_v1 import Namespace, Pod
 from virtual_kubelet.objects.meta_v1 import ObjectMeta
 from virtual_kubelet.provider_binding import ProviderSource, provider_label
 from virtual_kubelet.provider_registry import load_provider
+from virtual_kubelet.telemetry.logs import get_logger
 from virtual_kubelet.testing.cluster_user import ClusterUser, NotSeenError
 from virtual_kubelet.testing.conformance.check import Check, all_checks
 from virtual_kubelet.testing.conformance.declaration import Declaration, find_declaration, read_declaration
@@ -33,6 +34,8 @@ from virtual_kubelet.testing.conformance.results import CheckResult, Conformance
 from virtual_kubelet.testing.dev_node import dev_kubelet_config
 
 __all__ = ["ConformanceConfig", "run_conformance"]
+
+log = get_logger(__name__)
 
 #: Seconds for the pods of all checks to be gone at the end.
 _CLEANING: Final = 20.0
@@ -130,10 +133,10 @@ async def _prepare(
     await client.create(NAMESPACES, Namespace(metadata=ObjectMeta(name=name)))
     stack.push_async_callback(_remove, client, name)
     await _service_account(client, name)
+    stack.push_async_callback(node.stop)  # one that is not Ready in time is ended, too
     await node.start()
-    stack.push_async_callback(node.stop)
     user = await stack.enter_async_context(ClusterUser(client, name, patience=config.timeout / 2))
-    stack.push_async_callback(_end_pods, user)
+    stack.push_async_callback(_end_pods, user, node, name)
     return Judge(
         user=user,
         node=node,
@@ -196,23 +199,44 @@ async def _service_account(client: ApiClient, namespace: str) -> None:
             await asyncio.sleep(0.1)
 
 
-async def _end_pods(user: ClusterUser) -> None:
-    """Whatever the checks have left: ended in order while there is still a node, then by force."""
-
-    async def left() -> list[Pod]:
-        return (await user.client.list(PODS, user.namespace)).items
-
+async def _end_pods(user: ClusterUser, node: JudgedNode, node_name: str) -> None:
+    """Whatever the checks have left: ended by the node, in order and then by force. If it was killed it comes again."""
+    if not await _left(user):
+        return
+    if not node.runs:
+        try:
+            await node.start()
+        except (RuntimeError, TimeoutError) as error:
+            log.error("the node cannot be started again to end its pods: %s", error)
     try:
         async with asyncio.timeout(_CLEANING):
-            for pod in await left():
+            for pod in await _left(user):
                 if pod.metadata.finalizers:
                     await user.patch(pod, [{"op": "remove", "path": "/metadata/finalizers"}])
                 await user.delete(pod, 1)
-            for pod in await left():
+            for pod in await _left(user):
                 await user.gone(pod, _CLEANING)
+            return
     except (TimeoutError, NotSeenError, ApiError, ApiConnectionError):
-        for pod in await left():
+        for pod in await _left(user):
             await user.delete(pod, 0)
+    until = time.monotonic() + _CLEANING
+    try:
+        while node.runs and await _knows_pods(user, node_name):
+            if time.monotonic() > until:
+                log.error("the node has not ended its pods in %g s", _CLEANING)
+                return
+            await asyncio.sleep(0.2)
+    except (ApiError, ApiConnectionError) as error:
+        log.error("whether the node has ended its pods cannot be known: %s", error)
+
+
+async def _left(user: ClusterUser) -> list[Pod]:
+    return (await user.client.list(PODS, user.namespace)).items
+
+
+async def _knows_pods(user: ClusterUser, node_name: str) -> bool:
+    return bool(msgspec.json.decode(await user.node(node_name, "pods")).get("items"))
 
 
 async def _remove(client: ApiClient, name: str) -> None:
