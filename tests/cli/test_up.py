@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.contract.commands import Finished, Kubectl, command, processes_with
+from virtual_kubelet.cli import build_parser
 from virtual_kubelet.cli.exit_codes import ExitCode
+from virtual_kubelet.cli.up import _with_tokens
 
 #: A whole cluster, node and their processes start in each: seconds of CPU, of which a busy machine gives few.
 pytestmark = pytest.mark.timeout(180)
@@ -89,6 +91,28 @@ async def test_several_files_and_kinds_are_applied_in_order(tmp_path: Path) -> N
     )
     done = await up("--run", str(config), str(pod))
     assert (done.code, done.out) == (ExitCode.OK, "good morning\n"), done.err
+
+
+async def test_a_pod_in_a_namespace_of_the_same_files_has_its_service_accounts_token(tmp_path: Path) -> None:
+    path = manifest(tmp_path, ("p", "cd /var/run/secrets/kubernetes.io/serviceaccount; cut -c1-3 token; cat namespace"))
+    text = Path(path).read_text().replace("{name: p}", "{name: p, namespace: own}")
+    Path(path).write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: own}\n---\n" + text)
+    done = await up("--run", path)
+    assert (done.code, done.out) == (ExitCode.OK, "eyJ\nown\n"), done.err
+    assert not Path("/var/run/secrets/kubernetes.io/serviceaccount").exists(), "nothing is left on the machine"
+
+
+@pytest.mark.parametrize(
+    ("given", "tokens"),
+    [
+        ([], True),
+        (["--no-service-account-tokens"], False),
+        (["--provider", "mock"], False),
+        (["--provider", "mock", "--service-account-tokens"], True),
+    ],
+)
+def test_tokens_are_mounted_where_the_provider_is_known_to_mount(given: list[str], tokens: bool) -> None:
+    assert _with_tokens(build_parser().parse_args(["up", *given])) is tokens
 
 
 @pytest.mark.parametrize(

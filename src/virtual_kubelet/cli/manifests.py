@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,10 @@ from virtual_kubelet.kube.resources import (
     SERVICES,
     Resource,
 )
+from virtual_kubelet.kube.transport import ApiResponse
+
+#: Seconds for a new namespace to get its service account.
+_ACCOUNT: Final = 10.0
 
 __all__ = ["Manifest", "apply", "read_manifests"]
 
@@ -136,14 +141,7 @@ async def apply(client: ApiClient, manifest: Manifest) -> str:
         raise ConfigurationError(f"{manifest.source}: {manifest} cannot be written as JSON: {error}") from None
     try:
         try:
-            # Unknown fields are refused rather than dropped.
-            answer = await client.request(
-                "POST",
-                path,
-                query={"fieldValidation": "Strict"},
-                body=body,
-                headers={"Content-Type": "application/json"},
-            )
+            answer = await _create(client, path, body)
             stored: Any = msgspec.json.decode(answer.body)
             return str(stored["metadata"]["uid"])
         except AlreadyExistsError:
@@ -151,3 +149,22 @@ async def apply(client: ApiClient, manifest: Manifest) -> str:
             return str(patched.metadata.uid)
     except ApiError as error:
         raise ConfigurationError(f"{manifest.source}: the API server refuses {manifest}: {error}") from error
+
+
+async def _create(client: ApiClient, path: str, body: bytes) -> ApiResponse:
+    """Unknown fields are refused rather than dropped. A namespace just made has its service account in a moment."""
+    deadline = asyncio.get_running_loop().time() + _ACCOUNT
+    while True:
+        try:
+            return await client.request(
+                "POST",
+                path,
+                query={"fieldValidation": "Strict"},
+                body=body,
+                headers={"Content-Type": "application/json"},
+            )
+        except ApiError as error:
+            late = asyncio.get_running_loop().time() > deadline
+            if late or error.code != 403 or "error looking up service account" not in str(error):
+                raise
+        await asyncio.sleep(0.1)

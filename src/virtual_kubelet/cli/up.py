@@ -94,15 +94,22 @@ def add_parser(commands: Any) -> None:
     )
     group.add_argument(
         "--service-account-tokens",
-        action="store_true",
-        help="give new pods the service account default and mount its token, as a real cluster does (default: pods "
-        "have the service account that they name, or none)",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="give new pods the service account default and mount its token, as a real cluster does (default: with the "
+        "provider process); without, pods have the service account that they name, or none",
     )
     name = group.add_argument("--nodename", metavar="NAME", help="(default virtual-kubelet; env DEFAULT_NODE_NAME)")
     from_environment(parser, name, "DEFAULT_NODE_NAME", str, "virtual-kubelet")
     add_provider_options(parser, default="process")
     add_logging(parser, level="warn")
     parser.set_defaults(command=_up)
+
+
+def _with_tokens(arguments: argparse.Namespace) -> bool:
+    # Many a provider that is being written cannot mount anything yet: it shall not refuse all pods for that.
+    wanted: bool | None = arguments.service_account_tokens
+    return arguments.provider == "process" if wanted is None else wanted
 
 
 def _up(arguments: argparse.Namespace) -> int:
@@ -149,7 +156,7 @@ async def _run(arguments: argparse.Namespace, manifests: Sequence[Manifest]) -> 
                 host=arguments.listen.host or "",
                 port=port or 0,
                 data_dir=data_dir,
-                service_account_admission=arguments.service_account_tokens,
+                service_account_admission=_with_tokens(arguments),
             )
         )
         if not _is_loopback(arguments.listen.host):
