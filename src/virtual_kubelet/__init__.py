@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from virtual_kubelet.contracts.streams import ContainerExec as ContainerExec
     from virtual_kubelet.contracts.streams import InputStream as InputStream
     from virtual_kubelet.contracts.streams import OutputStream as OutputStream
+    from virtual_kubelet.contracts.streams import PartialStreams as PartialStreams
     from virtual_kubelet.contracts.streams import PortForwarder as PortForwarder
     from virtual_kubelet.contracts.streams import PortStream as PortStream
     from virtual_kubelet.contracts.streams import TerminalSize as TerminalSize
@@ -155,6 +156,7 @@ _PUBLIC = {
     "PodSandboxes": "contracts.runtime",
     "PodStatusBatch": "contracts.pods",
     "PodStatusCallback": "contracts.pods",
+    "PartialStreams": "contracts.streams",
     "PortForwarder": "contracts.streams",
     "PortStream": "contracts.streams",
     "ProbeStatistics": "contracts.probes",

@@ -98,6 +98,31 @@ def test_a_follower_that_begins_at_the_end_sees_only_what_comes(tmp_path: Path) 
     assert text_of(reader.lines()) == b"new\n"
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_text_without_times_is_that_of_the_lines_long_ones_and_torn_ones_too(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    writer, reader = container(tmp_path, 20_000, max_log_files=1000), LogReader(tmp_path)
+    wrote = read = b""
+    for _ in range(300):
+        line = chance.choice([b"", b"x", b"a F b", b"2026-01-01T00:00:00.000000000Z stdout P ", b"y" * 20_000]) + b"\n"
+        cut = chance.randrange(len(line) + 1)
+        for part in (line[:cut], line[cut:]):
+            writer.write("stdout", part)
+            wrote += part
+        if chance.random() < 0.1:
+            read += b"".join(reader.texts())
+    writer.finish_logs()
+    read += b"".join(reader.texts())
+    assert read == wrote
+    newest = max(tmp_path.glob("log.*"), key=lambda path: int(path.suffix[1:]))
+    with newest.open("ab") as file:
+        file.write(b"2026-01-01T00:00:00.000000000Z stdout F to")  # killed amid a write
+        file.write(b"2026-01-01T00:00:00.000000000Z stdout F after\nnot even a line\n\n")
+    rest = b"".join(reader.texts())
+    assert b"stdout F after\n" in rest
+    assert text_of(LogReader(tmp_path).lines()) == b"".join(LogReader(tmp_path).texts()) == wrote + rest
+
+
 def test_a_new_supervisor_writes_on_after_a_line_that_was_torn(tmp_path: Path) -> None:
     writer = container(tmp_path)
     writer.write("stdout", b"whole\n")

@@ -47,6 +47,20 @@ def chosen(options: ContainerLogOptions, lines: list[LogLine] = LINES) -> bytes:
     return filter_.fed(lines) + filter_.past()
 
 
+@pytest.mark.parametrize("limit", [None, 1, 9, 1000])
+def test_lines_may_come_as_one_piece_where_nobody_looks_at_them(limit: int | None) -> None:
+    options = ContainerLogOptions(limit_bytes=limit)
+    joined = [LogLine(0, b"".join(line.data for line in LINES))]
+    assert not options.lines_matter
+    assert chosen(options, joined) == chosen(options) == joined[0].data[:limit]
+    for named in (
+        ContainerLogOptions(tail_lines=0),
+        ContainerLogOptions(since=NOW),
+        ContainerLogOptions(timestamps=True),
+    ):
+        assert named.lines_matter
+
+
 @pytest.mark.parametrize(
     ("query", "options"),
     [

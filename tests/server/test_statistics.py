@@ -94,6 +94,7 @@ class Counting(SilentProvider):
     [
         (SilentProvider(), "the provider of this node does not offer statistics"),
         (Counting(UnsupportedError("no statistics from this backend")), "no statistics from this backend"),
+        (Counting(UnsupportedError()), "the provider of this node does not offer this"),
     ],
 )
 async def test_a_provider_without_statistics_is_501(make: Make, provider: Any, words: str, target: str) -> None:

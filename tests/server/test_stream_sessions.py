@@ -6,10 +6,13 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.providers.contexts import context
+from tests.runtime.container_fakes import LoopClock, Runtime
 from tests.server.raw_http_client import RawClient
 from tests.server.recorded_node import Pods, SilentProvider
 from tests.server.stream_clients import Address, Command, Forwarding, query, upgraded
@@ -17,6 +20,7 @@ from tests.server.test_kubelet_api import WEB, Ada
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.contracts.streams import AttachIO, PortStream
 from virtual_kubelet.errors import NotFoundError
+from virtual_kubelet.runtime.pod_engine import PodEngine
 from virtual_kubelet.server.authorization import AlwaysAllowAuthorizer
 from virtual_kubelet.server.kubelet_api import KubeletServer
 from virtual_kubelet.server.stream_limits import StreamLimits
@@ -775,6 +779,28 @@ async def test_what_the_provider_does_not_offer_is_501(route: str, start: Start)
         status, _, body = await client.ask("POST", path)
     name = route.replace("portForward", "port-forward")
     assert (status, body) == (501, f"the provider of this node does not offer {name}".encode())
+
+
+@pytest.mark.parametrize(
+    ("route", "words"),
+    [
+        ("exec", "run commands in containers"),
+        ("run", "run commands in containers"),
+        ("attach", "attach to containers"),
+        ("portForward", "forward ports"),
+    ],
+)
+async def test_what_an_engines_runtime_cannot_is_501_before_there_is_a_stream(
+    route: str, words: str, start: Start, tmp_path: Path
+) -> None:
+    engine = PodEngine(Runtime(LoopClock()), context(tmp_path))
+    node = await start(provider=engine)
+    path = FORWARD if route == "portForward" else f"/{route}/ns/web/main?output=1"
+    spdy, websocket = ("Connection: Upgrade", "Upgrade: SPDY/3.1"), ("Connection: Upgrade", "Upgrade: websocket")
+    for method, asks in [("POST", spdy), *([("GET", websocket)] if route != "run" else [])]:
+        async with await node.client() as client:
+            status, _, body = await client.ask(method, path, *asks)
+        assert (status, body) == (501, f"the runtime of this node does not {words}".encode())
 
 
 @pytest.mark.parametrize(

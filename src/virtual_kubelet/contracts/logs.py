@@ -13,7 +13,7 @@ __all__ = ["ContainerLogOptions", "ContainerLogs", "LogLine"]
 
 
 class LogLine(NamedTuple):
-    """One line of output.
+    """One line of output; or several as one piece, for who asks for nothing that needs them apart (``lines_matter``).
 
     Attributes:
         time_ns: when it was written, nanoseconds since the epoch; 0 if the backend does not know.
@@ -43,6 +43,11 @@ class ContainerLogOptions:
     follow: bool = False
     timestamps: bool = False
     previous: bool = False
+
+    @property
+    def lines_matter(self) -> bool:
+        """Whether anybody looks at single lines. If not, a ``LogLine`` may have many of them, which is far cheaper."""
+        return self.timestamps or self.since is not None or self.tail_lines is not None
 
 
 @runtime_checkable

@@ -15,6 +15,7 @@ __all__ = [
     "ContainerExec",
     "InputStream",
     "OutputStream",
+    "PartialStreams",
     "PortForwarder",
     "PortStream",
     "TerminalSize",
@@ -110,5 +111,17 @@ class PortForwarder(Protocol):
         Called once for each connection. Returns when the port has closed it. When the client sends nothing more
         (``read`` gives nothing) the port may still answer. Raises ``ConnectionError`` if the connection broke, any other
         ``OSError`` or a ``ProviderError`` if it could not be made: kubectl prints that. Cancelled when the client has gone.
+        """
+        ...
+
+
+@runtime_checkable
+class PartialStreams(Protocol):
+    """A provider that may lack what its class has methods for, such as an engine on a runtime that runs no commands."""
+
+    def lacks(self, method: str) -> str:
+        """Why ``run_in_container``, ``attach_to_container`` or ``port_forward`` is not offered after all; empty if it is.
+
+        Asked before a client gets its stream: it is answered 501 with this sentence instead.
         """
         ...

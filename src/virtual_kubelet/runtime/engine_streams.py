@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final
 
 from virtual_kubelet.contracts.logs import ContainerLogOptions, LogLine
 from virtual_kubelet.contracts.pods import PodKey
@@ -17,6 +18,12 @@ from virtual_kubelet.runtime.stats_summary import build_summary, running_ids
 
 __all__ = ["EngineStreams"]
 
+_NEEDED: Final[Mapping[str, tuple[type, str]]] = {
+    "run_in_container": (ContainerCommands, "run commands in containers"),
+    "attach_to_container": (ContainerCommands, "attach to containers"),
+    "port_forward": (PodPorts, "forward ports"),
+}
+
 
 class EngineStreams:
     """``ContainerLogs``, ``ContainerExec``, ``ContainerAttach``, ``PortForwarder`` and ``StatsSummary`` of an engine's pods.
@@ -26,6 +33,11 @@ class EngineStreams:
 
     _calls: RuntimeCalls
     _pods: Mapping[PodKey, PodTask]
+
+    def lacks(self, method: str) -> str:
+        """See ``PartialStreams``."""
+        needed, sentence = _NEEDED[method]
+        return "" if isinstance(self._calls.runtime, needed) else f"the runtime of this node does not {sentence}"
 
     async def get_container_logs(
         self, key: PodKey, container: str, options: ContainerLogOptions
@@ -49,7 +61,7 @@ class EngineStreams:
         """See ``ContainerExec``."""
         runtime = self._calls.runtime
         if not isinstance(runtime, ContainerCommands):
-            raise UnsupportedError("the runtime of this node does not run commands in containers")
+            raise UnsupportedError(self.lacks("run_in_container"))
         container_id, config = self._running(key, container)
         return await runtime.exec_in_container(container_id, config, command, streams)
 
@@ -57,7 +69,7 @@ class EngineStreams:
         """See ``ContainerAttach``."""
         runtime = self._calls.runtime
         if not isinstance(runtime, ContainerCommands):
-            raise UnsupportedError("the runtime of this node does not attach to containers")
+            raise UnsupportedError(self.lacks("attach_to_container"))
         container_id, config = self._running(key, container)
         await runtime.attach_container(container_id, config, streams)
 
@@ -65,7 +77,7 @@ class EngineStreams:
         """See ``PortForwarder``."""
         runtime = self._calls.runtime
         if not isinstance(runtime, PodPorts):
-            raise UnsupportedError("the runtime of this node does not forward ports")
+            raise UnsupportedError(self.lacks("port_forward"))
         held = self._pods.get(key)
         if held is None:
             raise NotFoundError(f"pod {key.name} is not known")

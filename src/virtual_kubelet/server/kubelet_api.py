@@ -48,6 +48,7 @@ log = get_logger(__name__)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _JSON: Final = ("Content-Type", "application/json")
 _METRICS: Final = ("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+_UNSUPPORTED: Final = "the provider of this node does not offer this"
 _INTERNAL_ERROR: Final = "Internal Error: the node failed to answer this request; its log says why."
 
 
@@ -159,7 +160,7 @@ class KubeletServer:
         except ProtocolError as error:
             response = text_response(error.status, str(error))
         except UnsupportedError as error:
-            response = text_response(501, str(error))
+            response = text_response(501, str(error) or _UNSUPPORTED)
         except Exception:
             log.exception("a request failed", extra=request.log_fields)
             response = text_response(500, _INTERNAL_ERROR)

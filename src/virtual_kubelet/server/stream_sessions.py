@@ -7,7 +7,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from virtual_kubelet.contracts.pods import PodKey
-from virtual_kubelet.contracts.streams import AttachIO, ContainerAttach, ContainerExec, PortForwarder, PortStream
+from virtual_kubelet.contracts.streams import (
+    AttachIO,
+    ContainerAttach,
+    ContainerExec,
+    PartialStreams,
+    PortForwarder,
+    PortStream,
+)
 from virtual_kubelet.errors import ProtocolError, ProviderError, UnsupportedError
 from virtual_kubelet.objects.core_v1 import Pod
 from virtual_kubelet.server.http_messages import Request, Response, UpgradeHandler, text_response
@@ -128,6 +135,7 @@ class StreamSessions:
         provider = self._provider
         if not isinstance(provider, ContainerExec):
             raise UnsupportedError("the provider of this node does not offer exec")
+        self._check_lack("run_in_container")
         command = request.query.get_all("command")
 
         async def run(streams: AttachIO) -> CommandStatus:
@@ -145,6 +153,7 @@ class StreamSessions:
         provider = self._provider
         if not isinstance(provider, ContainerAttach):
             raise UnsupportedError("the provider of this node does not offer attach")
+        self._check_lack("attach_to_container")
 
         async def run(streams: AttachIO) -> CommandStatus:
             async def attach() -> CommandStatus:
@@ -154,6 +163,11 @@ class StreamSessions:
             return await self._command("attach_to_container", key, attach, "error attaching to container")
 
         return run
+
+    def _check_lack(self, method: str) -> None:
+        provider = self._provider
+        if isinstance(provider, PartialStreams) and (lack := provider.lacks(method)):
+            raise UnsupportedError(lack)
 
     async def _command(
         self, call: str, key: PodKey, work: Callable[[], Awaitable[CommandStatus]], failed: str
@@ -175,6 +189,7 @@ class StreamSessions:
         provider = self._provider
         if not isinstance(provider, PortForwarder):
             raise UnsupportedError("the provider of this node does not offer port-forward")
+        self._check_lack("port_forward")
 
         async def connect(port: int, stream: PortStream) -> str:
             failed = f"error forwarding port {port} to pod {key.name}_{key.namespace}, uid {key.uid}"
@@ -200,6 +215,7 @@ class StreamSessions:
         provider = self._provider
         if not isinstance(provider, ContainerExec):
             raise UnsupportedError("the provider of this node does not offer run")
+        self._check_lack("run_in_container")
         command = request.query.get("cmd")
         stdout, stderr = (_Collected(self._limits.max_run_bytes) for _ in range(2))
         streams = AttachIO(None, stdout, stderr, False, _NoSizes())

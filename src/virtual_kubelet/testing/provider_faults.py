@@ -169,7 +169,7 @@ class ProviderFaults:
             methods["notify_pods"] = _notify_pods
         if callable(getattr(provider, "get_container_logs", None)):
             methods["get_container_logs"] = _get_container_logs
-        for name in ("notify_node_status", "configure_node"):
+        for name in ("notify_node_status", "configure_node", "lacks"):
             if callable(getattr(provider, name, None)):
                 methods[name] = _passed_on(name)
         if hasattr(provider, "rerun_is_safe"):

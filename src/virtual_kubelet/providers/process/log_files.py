@@ -7,6 +7,7 @@ one nothing is added to it. So a reader that is any number of rotations behind j
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -16,9 +17,11 @@ from typing import Final
 from virtual_kubelet import LogLine
 from virtual_kubelet.providers.process.supervised_container import log_numbers, log_path
 
-__all__ = ["LogReader", "parse_line", "parse_lines"]
+__all__ = ["LogReader", "parse_line", "parse_lines", "text_of"]
 
-_CHUNK: Final = 64 * 1024
+_CHUNK: Final = 256 * 1024
+#: Before each line's text, as the supervisor writes nearly all of them.
+_HEADS: Final = re.compile(rb"\n[^ \n]{29}Z [^ \n]{6} F ")
 
 
 def parse_line(line: bytes) -> LogLine:
@@ -32,10 +35,18 @@ def parse_line(line: bytes) -> LogLine:
     return LogLine(_nanoseconds(stamp), text if kind == b"F" else text.removesuffix(b"\n"))
 
 
-def parse_lines(block: list[bytes]) -> Iterator[LogLine]:
-    """Lines without their newline."""
-    for line in block:
+def parse_lines(block: bytes) -> Iterator[LogLine]:
+    """Whole lines."""
+    for line in block[:-1].split(b"\n"):
         yield parse_line(line + b"\n")
+
+
+def text_of(block: bytes) -> bytes:
+    """What whole lines say, without their times: a tenth of the work of ``parse_lines``."""
+    texts = _HEADS.split(b"\n" + block)
+    if len(texts) > block.count(b"\n"):  # each line has a head
+        return b"\n".join(texts)[1:]
+    return b"".join([line.data for line in parse_lines(block)])
 
 
 def _nanoseconds(stamp: bytes) -> int:
@@ -72,7 +83,11 @@ class LogReader:
         for block in self.blocks():
             yield from parse_lines(block)
 
-    def blocks(self) -> Iterator[list[bytes]]:
+    def texts(self) -> Iterator[bytes]:
+        """What ``lines`` gives, without its times, in large pieces."""
+        return map(text_of, self.blocks())
+
+    def blocks(self) -> Iterator[bytes]:
         """The same, as ``parse_lines`` takes them: reading may wait for a disk, parsing only computes."""
         while True:
             yield from self._read()
@@ -83,15 +98,18 @@ class LogReader:
             yield from self._read()
             self._number, self._offset, self._rest = later[0], 0, b""
 
-    def _read(self) -> Iterator[list[bytes]]:
+    def _read(self) -> Iterator[bytes]:
         try:
             with open(log_path(self._directory, self._number), "rb") as file:
                 file.seek(self._offset)
                 while chunk := file.read(_CHUNK):
                     self._offset += len(chunk)
-                    *lines, self._rest = (self._rest + chunk).split(b"\n")
-                    if lines:
-                        yield lines
+                    cut = chunk.rfind(b"\n") + 1
+                    if cut:
+                        block, self._rest = self._rest + chunk[:cut], chunk[cut:]
+                        yield block
+                    else:
+                        self._rest += chunk
         except FileNotFoundError:  # dropped meanwhile: there are more of them than are kept
             return
 

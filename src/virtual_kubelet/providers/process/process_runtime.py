@@ -205,10 +205,15 @@ class ProcessRuntime:
         reader = await asyncio.to_thread(LogReader, directory, options.tail_lines)
         while True:
             running = container_id in self._running
-            blocks = reader.blocks()
-            while (block := await asyncio.to_thread(next, blocks, None)) is not None:
-                for line in parse_lines(block):
-                    yield line
+            if options.lines_matter:
+                blocks = reader.blocks()
+                while (block := await asyncio.to_thread(next, blocks, None)) is not None:
+                    for line in parse_lines(block):
+                        yield line
+            else:
+                texts = reader.texts()
+                while (text := await asyncio.to_thread(next, texts, None)) is not None:
+                    yield LogLine(0, text)
             if not options.follow or not running:
                 return
             await asyncio.sleep(0.1)
