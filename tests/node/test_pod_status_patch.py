@@ -5,7 +5,13 @@ from typing import Any
 
 import pytest
 
-from virtual_kubelet.node.pod_status_patch import check_status, had_run, no_container_runs, status_patch
+from virtual_kubelet.node.pod_status_patch import (
+    check_status,
+    had_run,
+    no_container_runs,
+    patched_status,
+    status_patch,
+)
 from virtual_kubelet.objects.core_v1 import (
     ContainerState,
     ContainerStateRunning,
@@ -14,6 +20,7 @@ from virtual_kubelet.objects.core_v1 import (
     PodCondition,
     PodIP,
     PodStatus,
+    ResourceRequirements,
 )
 
 NOW = "2026-01-02T00:00:00Z"
@@ -148,3 +155,59 @@ def test_had_run_only_if_a_container_ever_started() -> None:
     assert had_run(PodStatus(phase="Pending", container_statuses=[ENDED]))
     assert not had_run(PodStatus(phase="Pending", container_statuses=[container()]))
     assert not had_run(PodStatus(phase="Pending"))
+
+
+def test_the_generation_that_a_provider_has_observed_is_written_and_not_the_newest() -> None:
+    assert patch(PodStatus(), PodStatus(phase="Running", observed_generation=2), 3)["status"]["observedGeneration"] == 2
+
+
+def test_an_observed_generation_alone_is_written() -> None:
+    current = PodStatus(phase="Running", observed_generation=1)
+    assert patch(current, PodStatus(phase="Running", observed_generation=2), 2)["status"] == {"observedGeneration": 2}
+
+
+def test_an_observed_generation_alone_is_not_written_to_a_server_that_drops_it() -> None:
+    assert patch(PodStatus(phase="Running"), PodStatus(phase="Running", observed_generation=2), 2) is None
+
+
+def test_the_observed_generation_of_a_condition_is_written() -> None:
+    def ready(generation: int | None) -> PodStatus:
+        return PodStatus(
+            phase="Running",
+            conditions=[
+                PodCondition(type="Ready", status="True", observed_generation=generation, last_transition_time=NOW)
+            ],
+        )
+
+    assert patch(ready(1), ready(2))["status"]["conditions"] == [
+        {"type": "Ready", "status": "True", "lastTransitionTime": NOW, "observedGeneration": 2}
+    ]
+    assert patch(ready(None), ready(2)) is None, "a server that drops it"
+
+
+def test_resources_of_the_whole_pod_are_written_and_what_is_no_more_goes() -> None:
+    before = PodStatus(
+        phase="Running",
+        resources=ResourceRequirements(limits={"cpu": "1", "memory": "1Gi"}),
+        allocated_resources={"cpu": "1", "memory": "1Gi"},
+    )
+    after = PodStatus(
+        phase="Running", resources=ResourceRequirements(limits={"cpu": "2"}), allocated_resources={"cpu": "2"}
+    )
+    assert patch(PodStatus(), after)["status"]["resources"] == {"limits": {"cpu": "2"}}
+    assert patch(before, after)["status"] == {
+        "resources": {"$patch": "replace", "limits": {"cpu": "2"}},
+        "allocatedResources": {"$patch": "replace", "cpu": "2"},
+    }
+    assert patch(patched_status(before, after), after) is None
+    assert patch(before, PodStatus(phase="Running")) is None, "a provider that says nothing of them"
+
+
+def test_a_condition_of_a_resize_that_is_over_is_taken_away_and_those_of_others_stay() -> None:
+    ready = PodCondition(type="Ready", status="True", last_transition_time=NOW)
+    pending = PodCondition(type="PodResizePending", status="True", reason="Deferred", last_transition_time=NOW)
+    other = PodCondition(type="example.com/gate", status="True", last_transition_time=NOW)
+    before = PodStatus(phase="Running", conditions=[ready, pending, other])
+    after = PodStatus(phase="Running", conditions=[ready])
+    assert patch(before, after)["status"]["conditions"] == [{"$patch": "delete", "type": "PodResizePending"}]
+    assert patch(patched_status(before, after), after) is None

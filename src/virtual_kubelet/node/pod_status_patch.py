@@ -12,6 +12,8 @@ from virtual_kubelet.objects.core_v1 import ContainerState, ContainerStatus, Pod
 
 __all__ = ["TERMINAL_PHASES", "had_run", "is_terminal", "no_container_runs", "patched_status", "status_patch"]
 
+#: Conditions that come and go: without them in the provider's status they are taken away, for nobody else writes them.
+_PASSING: Final = frozenset({"PodResizePending", "PodResizeInProgress"})
 TERMINAL_PHASES: Final = frozenset({"Succeeded", "Failed"})
 _PHASES: Final = frozenset({"Pending", "Running", "Succeeded", "Failed", "Unknown"})
 #: Fields that are replaced as a whole: (attribute, JSON name).
@@ -109,11 +111,28 @@ def status_patch(
     conditions = _changed_conditions(current.conditions or (), wanted.conditions or (), now)
     if conditions:
         changes["conditions"] = conditions
+    # What a server of before 1.33 drops is sent along with other changes only: it would never be there.
+    observed = wanted.observed_generation or generation
+    if observed and observed != current.observed_generation and (changes or current.observed_generation is not None):
+        changes["observedGeneration"] = observed
+    known = current.resources is not None or current.allocated_resources is not None
+    if changes or known:
+        changes |= _changed_resources(current, wanted)
     if not changes:
         return None
-    if generation and wanted.observed_generation is None and current.observed_generation != generation:
-        changes["observedGeneration"] = generation
     return msgspec.json.encode({"metadata": {"uid": uid}, "status": changes})
+
+
+def _changed_resources(current: PodStatus, wanted: PodStatus) -> dict[str, Any]:
+    """Those of the pod as a whole; a provider that says nothing of them leaves them as they are."""
+    changes: dict[str, Any] = {}
+    if wanted.resources is not None and wanted.resources != current.resources:
+        new = msgspec.to_builtins(wanted.resources)
+        changes["resources"] = {**({"$patch": "replace"} if current.resources is not None else {}), **new}
+    if wanted.allocated_resources is not None and wanted.allocated_resources != current.allocated_resources:
+        replaced = {"$patch": "replace"} if current.allocated_resources is not None else {}
+        changes["allocatedResources"] = {**replaced, **wanted.allocated_resources}
+    return changes
 
 
 def patched_status(current: PodStatus, wanted: PodStatus) -> PodStatus:
@@ -130,9 +149,15 @@ def patched_status(current: PodStatus, wanted: PodStatus) -> PodStatus:
         if old is not None and old.status == condition.status:
             condition = msgspec.structs.replace(condition, last_transition_time=old.last_transition_time)
         conditions[condition.type] = condition
+    if wanted.conditions is not None:
+        for passing in _PASSING - {condition.type for condition in wanted.conditions}:
+            conditions.pop(passing, None)
     changes["conditions"] = [*conditions.values()] or None
     if current.start_time is None:
         changes["start_time"] = wanted.start_time
+    changes["resources"] = wanted.resources or current.resources
+    changes["allocated_resources"] = wanted.allocated_resources or current.allocated_resources
+    changes["observed_generation"] = wanted.observed_generation or current.observed_generation
     return msgspec.structs.replace(current, **changes)
 
 
@@ -151,11 +176,7 @@ def _changed_conditions(
     changed = []
     for condition in wanted:
         old = known.get(condition.type)
-        if old is not None and (old.status, old.reason, old.message) == (
-            condition.status,
-            condition.reason,
-            condition.message,
-        ):
+        if old is not None and _says_the_same(old, condition):
             continue
         moment = condition.last_transition_time
         if old is not None and old.status == condition.status:
@@ -174,4 +195,15 @@ def _changed_conditions(
         if condition.observed_generation is not None:
             patch["observedGeneration"] = condition.observed_generation
         changed.append(patch)
+    if wanted:
+        there = {condition.type for condition in wanted}
+        changed += [{"$patch": "delete", "type": kind} for kind in known if kind in _PASSING and kind not in there]
     return changed
+
+
+def _says_the_same(old: PodCondition, new: PodCondition) -> bool:
+    if (old.status, old.reason or None, old.message or None) != (new.status, new.reason or None, new.message or None):
+        return False
+    # Where the server or another writer knows of no generations there, that is nothing to write for.
+    told = old.observed_generation is not None and new.observed_generation is not None
+    return not told or old.observed_generation == new.observed_generation
