@@ -212,6 +212,52 @@ async def test_a_sidecar_outlives_the_main_container_and_the_pod_succeeds(world:
 
 
 @pytest.mark.only_on("debian")
+@pytest.mark.only_on("dev")  # the subresource is of 1.33
+async def test_kubectl_resizes_a_running_container_and_its_cgroup_says_so(world: World) -> None:
+    resources = {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "100m", "memory": "64Mi"}}
+    async with world.node():
+        await world.apply("Pod", "p", spec=world.spec(main={"resources": resources}))
+        before = status_of(await world.running())
+        wanted = {"requests": {"cpu": "300m", "memory": "96Mi"}, "limits": {"cpu": "300m", "memory": "96Mi"}}
+        patch = json.dumps({"spec": {"containers": [{"name": "main", "resources": wanted}]}})
+        await world.kubectl("-n", world.namespace, "patch", "pod", "p", "--subresource", "resize", "--patch", patch)
+
+        async def resized() -> ContainerStatus | None:
+            pod = await world.pod()
+            status = status_of(pod)
+            done = status.resources is not None and status.resources.limits == wanted["limits"]
+            return status if done and not has_condition(pod, "PodResizeInProgress") else None
+
+        after = await eventually(resized, seconds=SECONDS)
+        assert isinstance(after, ContainerStatus)
+        assert (after.container_id, after.restart_count) == (before.container_id, 0)
+        assert after.allocated_resources == wanted["requests"]
+        pod = await world.pod()
+        assert pod.status.observed_generation == pod.metadata.generation == 2
+        assert pod.status.allocated_resources == wanted["requests"]
+        quota = await world.inside("sh", "-c", f"{CPU_QUOTA} || {CPU_QUOTA_V1}")
+        assert quota.split()[0] == "30000"
+
+        # More than the node has stays a wish.
+        patch = json.dumps({"spec": {"containers": [{"name": "main", "resources": {
+            "requests": {"cpu": "9999", "memory": "96Mi"}, "limits": {"cpu": "9999", "memory": "96Mi"}}}]}})  # fmt: skip
+        await world.kubectl("-n", world.namespace, "patch", "pod", "p", "--subresource", "resize", "--patch", patch)
+
+        async def pending() -> bool:
+            return has_condition(await world.pod(), "PodResizePending", "Infeasible")
+
+        await eventually(pending, seconds=SECONDS)
+        assert status_of(await world.pod()).allocated_resources == wanted["requests"]
+
+
+CPU_QUOTA = "cat /sys/fs/cgroup/cpu.max 2>/dev/null"
+CPU_QUOTA_V1 = "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us"
+
+
+def has_condition(pod: Pod, kind: str, reason: str | None = None) -> bool:
+    return any(c.type == kind and (reason is None or c.reason == reason) for c in pod.status.conditions or ())
+
+
 async def test_a_job_whose_container_fails_and_then_succeeds_is_complete(world: World) -> None:
     async with world.node() as node:
         script = "[ -e /memory/tried ] || { touch /memory/tried; exit 3; }"

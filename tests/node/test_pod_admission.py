@@ -179,6 +179,108 @@ async def test_a_pod_that_is_resized_takes_what_it_has_now() -> None:
         await until(lambda: reason_of(api, "b") == "OutOfcpu")
 
 
+def resized(cpu: str) -> Callable[[dict[str, Any]], None]:
+    def change(obj: dict[str, Any]) -> None:
+        obj["spec"]["containers"][0]["resources"]["requests"]["cpu"] = cpu
+        obj["metadata"]["generation"] = (obj["metadata"].get("generation") or 1) + 1
+
+    return change
+
+
+def pending_resize(api: PodApi, name: str) -> tuple[str | None, str | None] | None:
+    return next(
+        ((c.reason, c.message) for c in api.status(name).conditions or () if c.type == "PodResizePending"), None
+    )
+
+
+def given_cpu(provider: NotifyingProvider, name: str) -> str:
+    held = provider.pods[PodKey("default", name, f"uid-{name}")]
+    resources = held.spec.containers[0].resources
+    assert resources is not None
+    return (resources.requests or {})["cpu"]
+
+
+async def test_a_resize_for_which_there_is_no_room_waits_and_is_given_when_another_pod_goes() -> None:
+    api, provider = PodApi(asking("a"), asking("b")), NotifyingProvider()
+    async with controlled(api, provider, node=node_with(cpu="3")):
+        await until(lambda: all(api.status(name).phase == "Running" for name in "ab"))
+        api.change("a", resized("2500m"))
+        await until(lambda: pending_resize(api, "a"))
+        why = "Node didn't have enough resource: cpu, requested: 2500, used: 1000, capacity: 3000"
+        assert pending_resize(api, "a") == ("Deferred", why)
+        assert given_cpu(provider, "a") == "1"
+        assert [(e.type, e.reason) for e in api.events if (e.reason or "").startswith("Resize")] == [
+            ("Warning", "ResizeDeferred")
+        ]
+        api.put_pod(asking("c"))  # what waits takes nothing
+        await until(lambda: api.status("c").phase == "Running")
+        for name in "bc":
+            api.user_deletes(name, 0)
+        await until(lambda: given_cpu(provider, "a") == "2500m")
+        await until(lambda: pending_resize(api, "a") is None)
+        api.put_pod(asking("d"))
+        await until(lambda: reason_of(api, "d") == "OutOfcpu")
+
+
+async def test_a_resize_waits_for_a_pod_that_ends_and_stays() -> None:
+    api, provider = PodApi(asking("a"), asking("b")), NotifyingProvider()
+    async with controlled(api, provider, node=node_with(cpu="2")):
+        await until(lambda: all(api.status(name).phase == "Running" for name in "ab"))
+        api.change("a", resized("2"))
+        await until(lambda: pending_resize(api, "a"))
+        provider.report(PodKey("default", "b", "uid-b"), ended(asking("b")))
+        await until(lambda: given_cpu(provider, "a") == "2")
+
+
+async def test_a_resize_beyond_the_node_is_infeasible_until_another_is_asked_for() -> None:
+    api, provider = PodApi(asking("a")), NotifyingProvider()
+    async with controlled(api, provider, node=node_with(cpu="2")):
+        await until(lambda: api.status("a").phase == "Running")
+        api.change("a", resized("9"))
+        why = "Node didn't have enough capacity: cpu, requested: 9000, capacity: 2000"
+        await until(lambda: pending_resize(api, "a") == ("Infeasible", why))
+        assert given_cpu(provider, "a") == "1"
+        api.change("a", resized("2"))
+        await until(lambda: given_cpu(provider, "a") == "2")
+        await until(lambda: pending_resize(api, "a") is None)
+
+
+async def test_less_can_always_be_had_also_on_a_node_that_is_too_full() -> None:
+    facts = {"cpu": "2"}
+    api, provider = PodApi(asking("a")), NotifyingProvider()
+    async with controlled(api, provider, node=lambda: NodeFacts(NODE, {}, (), facts)):
+        await until(lambda: api.status("a").phase == "Running")
+        facts["cpu"] = "100m"
+        api.change("a", resized("500m"))
+        await until(lambda: given_cpu(provider, "a") == "500m")
+        assert pending_resize(api, "a") is None
+
+
+async def test_a_resize_that_the_provider_fails_once_is_given_again() -> None:
+    api, provider = PodApi(asking("a"), asking("b")), NotifyingProvider()
+    async with controlled(api, provider, node=node_with(cpu="2")):
+        await until(lambda: all(api.status(name).phase == "Running" for name in "ab"))
+        api.change("a", resized("2"))
+        await until(lambda: pending_resize(api, "a"))
+        provider.fail("update", "a", ConnectionError("no answer"))
+        api.user_deletes("b", 0)
+        await until(lambda: given_cpu(provider, "a") == "2")
+        await until(lambda: pending_resize(api, "a") is None)
+
+
+async def test_a_resize_that_waits_is_not_given_away_by_a_restart_of_the_node() -> None:
+    with_more, other = asking("a", "2"), asking("b")
+    for one in (with_more, other):
+        one.status = running(one)
+    api, provider = PodApi(with_more, other), NotifyingProvider(asking("a"), asking("b"))
+    async with controlled(api, provider, node=node_with(cpu="2")):
+        provider.report(PodKey("default", "a", "uid-a"), running(asking("a")))
+        await until(lambda: pending_resize(api, "a"))
+        assert given_cpu(provider, "a") == "1"
+        api.user_deletes("b", 0)
+        await until(lambda: given_cpu(provider, "a") == "2")
+
+
 async def test_a_host_port_is_free_again_when_its_pod_has_ended() -> None:
     def with_port(name: str) -> Pod:
         ports = [ContainerPort(container_port=80, host_port=8080)]

@@ -6,7 +6,7 @@ judged again. Counting is cheap: a sum that only grows, until a pod does not fit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,9 +17,18 @@ from virtual_kubelet.node.cached_pod import CachedPod
 from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.pod_record import PodRecord
 from virtual_kubelet.node.pod_status_patch import is_terminal
-from virtual_kubelet.objects.core_v1 import PodStatus
+from virtual_kubelet.objects.core_v1 import PodStatus, ResourceRequirements
 from virtual_kubelet.objects.pod_fitting import NOTHING, HostPort, Resources
-from virtual_kubelet.runtime.admission import NodeFacts, PodDemand, Rejection, node_facts, pod_demand, rejection_of
+from virtual_kubelet.runtime.admission import (
+    NodeFacts,
+    PodDemand,
+    Rejection,
+    node_facts,
+    pod_demand,
+    rejection_of,
+    resize_refusal,
+)
+from virtual_kubelet.runtime.resize import INFEASIBLE, resized_resources
 from virtual_kubelet.telemetry.logs import get_logger
 
 __all__ = ["PodAdmission"]
@@ -76,11 +85,30 @@ class PodAdmission:
         self._count(record, demand)
         return None
 
-    def recount(self, record: PodRecord) -> None:
-        """It is with the provider, or its spec has changed: it takes what that says, whether it fits or not."""
+    def recount(self, record: PodRecord, *, resized: bool = False) -> None:
+        """It is with the provider, or its spec has changed: it takes what that says, whether it fits or not.
+
+        Args:
+            resized: what was set aside for it before is over.
+        """
         self._count_earlier()
         if self._node is not None and record.pod is not None:
-            self._count_as_it_is(record)
+            self._count_as_it_is(record, resized=resized)
+
+    def resize(self, record: PodRecord) -> Rejection | None:
+        """Why it cannot have what its spec asks for now (``Deferred`` or ``Infeasible``); None: it can, and nothing is
+        counted yet."""
+        self._count_earlier()
+        pod, node = record.pod, self._node
+        taken = self._taken.get(record.key.uid)
+        if node is None or pod is None or taken is None:
+            return None
+        try:
+            requests = pod_demand(_specs.decode(pod.spec), {}).requests
+        except ValueError as error:
+            return Rejection(INFEASIBLE, f"the pod's resources make no sense: {error}")
+        self._release_ended()
+        return resize_refusal(requests, taken.requests, node(), self._used.minus(taken.requests))
 
     def release(self, record: PodRecord) -> None:
         """It is gone."""
@@ -116,11 +144,11 @@ class PodAdmission:
                 continue
             self._count_as_it_is(record)
 
-    def _count_as_it_is(self, record: PodRecord) -> None:
+    def _count_as_it_is(self, record: PodRecord, *, resized: bool = False) -> None:
         assert record.pod is not None
         try:
             record.pod.decode()
-            self._count(record, _demand_of(record.pod))
+            self._count(record, _demand_of(record.pod, None if resized else _set_aside(record)))
         except ValueError as error:  # a spec that cannot be read, or a quantity that is none
             log.warning("what a pod takes of the node is not known: %s", error, extra=record.log_fields)
 
@@ -137,9 +165,25 @@ class PodAdmission:
         return bool(ended)
 
 
-def _demand_of(pod: CachedPod) -> PodDemand:
-    """Raises ``ValueError`` for a quantity that is none."""
-    return pod_demand(_specs.decode(pod.spec), pod.metadata.labels or {})
+def _demand_of(pod: CachedPod, set_aside: Mapping[str, ResourceRequirements | None] | None = None) -> PodDemand:
+    """Raises ``ValueError`` for a quantity that is none.
+
+    Args:
+        set_aside: by container, where that is not what the spec asks for.
+    """
+    spec = _specs.decode(pod.spec)
+    if set_aside is not None:
+        for container in (*(spec.get("initContainers") or ()), *spec["containers"]):
+            if container["name"] in set_aside:
+                container["resources"] = msgspec.to_builtins(set_aside[container["name"]]) or {}
+    return pod_demand(spec, pod.metadata.labels or {})
+
+
+def _set_aside(record: PodRecord) -> dict[str, ResourceRequirements | None] | None:
+    """What a pod has that waits for more, or that had it when this process began."""
+    if record.allocated is not None or record.found is None:
+        return record.allocated
+    return {container.name: container.resources for container in resized_resources(record.found)}
 
 
 def _ended(record: PodRecord) -> bool:

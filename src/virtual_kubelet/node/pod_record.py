@@ -10,7 +10,7 @@ import msgspec
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.environment.settled import SettledEnvironment
 from virtual_kubelet.node.cached_pod import CachedPod
-from virtual_kubelet.objects.core_v1 import Pod, PodStatus
+from virtual_kubelet.objects.core_v1 import Pod, PodCondition, PodStatus, ResourceRequirements
 
 __all__ = ["Applied", "PodRecord"]
 
@@ -32,6 +32,7 @@ class PodRecord:
 
     __slots__ = (
         "again",
+        "allocated",
         "applied",
         "attempts",
         "busy",
@@ -52,6 +53,7 @@ class PodRecord:
         "key",
         "last_decoded",
         "last_patch",
+        "pending_resize",
         "pod",
         "queued",
         "refused",
@@ -71,6 +73,8 @@ class PodRecord:
         self.pod: CachedPod | None = None  # as in the API; None: not there (any more)
         self.last_decoded: Pod | None = None  # while deleting: what the provider is told of a pod the API has lost
         self.applied: Applied | None = None
+        self.allocated: dict[str, ResourceRequirements | None] | None = None  # while what its spec asks for has to wait
+        self.pending_resize: PodCondition | None = None  # … and what is said of that
         self.settled: SettledEnvironment | None = None  # given at creation, where it came from other objects
         self.waits_for_reference = False  # a ConfigMap, Secret or Service of its environment is not there
         self.configuration: bytes | None = None  # digest of what the provider has of ConfigMaps, Secrets and files

@@ -10,7 +10,15 @@ import msgspec
 
 from virtual_kubelet.objects.core_v1 import ContainerState, ContainerStatus, PodCondition, PodIP, PodStatus
 
-__all__ = ["TERMINAL_PHASES", "had_run", "is_terminal", "no_container_runs", "patched_status", "status_patch"]
+__all__ = [
+    "TERMINAL_PHASES",
+    "had_run",
+    "is_terminal",
+    "no_container_runs",
+    "patched_status",
+    "status_patch",
+    "with_pending_resize",
+]
 
 #: Conditions that come and go: without them in the provider's status they are taken away, for nobody else writes them.
 _PASSING: Final = frozenset({"PodResizePending", "PodResizeInProgress"})
@@ -133,6 +141,14 @@ def _changed_resources(current: PodStatus, wanted: PodStatus) -> dict[str, Any]:
         replaced = {"$patch": "replace"} if current.allocated_resources is not None else {}
         changes["allocatedResources"] = {**replaced, **wanted.allocated_resources}
     return changes
+
+
+def with_pending_resize(status: PodStatus, pending: PodCondition | None) -> PodStatus:
+    """The provider's status with what the node has to say of a resize. Pure."""
+    if pending is None or is_terminal(status):
+        return status
+    others = [condition for condition in status.conditions or () if condition.type != pending.type]
+    return msgspec.structs.replace(status, conditions=[*others, pending])
 
 
 def patched_status(current: PodStatus, wanted: PodStatus) -> PodStatus:

@@ -31,6 +31,7 @@ from virtual_kubelet.node.pod_environment import EnvironmentNotReadyError, PodEn
 from virtual_kubelet.node.pod_outcomes import PodOutcomes
 from virtual_kubelet.node.pod_record import Applied, PodRecord
 from virtual_kubelet.node.pod_records import PodRecords
+from virtual_kubelet.node.pod_resizes import PodResizes
 from virtual_kubelet.node.pod_status_patch import had_run, is_terminal, no_container_runs
 from virtual_kubelet.node.provider_calls import ProviderCallError, ProviderCalls
 from virtual_kubelet.node.provider_failures import (
@@ -40,6 +41,7 @@ from virtual_kubelet.node.provider_failures import (
 )
 from virtual_kubelet.node.status_writer import StatusWriter
 from virtual_kubelet.objects.core_v1 import Pod, PodStatus
+from virtual_kubelet.objects.times import format_time
 from virtual_kubelet.telemetry.logs import get_logger
 
 __all__ = ["PodSync"]
@@ -80,6 +82,9 @@ class PodSync:
         self._outcomes = PodOutcomes(config, recorder, writer.submit, wake)
         self._environment = PodEnvironment(config, calls, recorder)
         self._admission = PodAdmission(config, records)
+        self._resizes = PodResizes(
+            self._admission, self._outcomes, writer.submit, wake, lambda: format_time(config.clock.now())
+        )
         self._configuration = ConfigurationWatch(config, calls, wake)
         self._rerun_is_safe = isinstance(config.provider, RerunSafe) and config.provider.rerun_is_safe
 
@@ -101,6 +106,8 @@ class PodSync:
                     self._records.forget(record)
                     self._environment.release(record)
                     self._admission.release(record)
+                    self._resizes.release(record)
+                    self._resizes.room_was_made()
                     self._configuration.release(record)
                     return True
                 if action is Action.FINISH:
@@ -162,7 +169,9 @@ class PodSync:
             grace_over=record.grace_over,
             had_run=not record.created and (had_run(pod.status) or had_run(newest)),
             rerun_is_safe=self._rerun_is_safe,
-            changed=bool(record.in_provider) and not deleting and self._changed(record, pod),
+            changed=bool(record.in_provider)
+            and not deleting
+            and (self._changed(record, pod) or self._resizes.is_due(record)),
             configuration_due=self._configuration.is_due(record),
             name_taken=self._records.name_taken(record),
         )
@@ -248,6 +257,7 @@ class PodSync:
     async def _update(self, record: PodRecord) -> None:
         assert record.pod is not None
         pod, applied = record.pod.decode(), Applied.of(record.pod)
+        self._resizes.allocate(record, pod)
         resolved = await self._resolve(record, pod, "update_pod")
         try:
             await self._calls.update_pod(resolved)
@@ -256,6 +266,7 @@ class PodSync:
             record.in_provider = record.created = False
             return
         record.applied, record.found, record.attempts = applied, None, 0
+        self._resizes.given(record, pod)
         self._admission.recount(record)
         self._configuration.metadata_changed(record)
         self._outcomes.event(record, "Normal", "ProviderUpdateSuccess", "Update pod in provider successfully")

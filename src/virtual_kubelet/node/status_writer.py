@@ -25,7 +25,7 @@ from virtual_kubelet.kube.events import EventRecorder, pod_reference
 from virtual_kubelet.kube.resources import PODS
 from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.pod_record import PodRecord
-from virtual_kubelet.node.pod_status_patch import patched_status, status_patch
+from virtual_kubelet.node.pod_status_patch import patched_status, status_patch, with_pending_resize
 from virtual_kubelet.node.retries import retry_delay
 from virtual_kubelet.objects.core_v1 import Pod, PodStatus
 from virtual_kubelet.objects.times import format_time
@@ -113,10 +113,11 @@ class StatusWriter:
         self.submit(record)
 
     async def _write_status(self, record: PodRecord) -> None:
-        pod, status = record.pod, record.status
-        if pod is None or status is None or status is record.refused:
+        pod, given = record.pod, record.status
+        if pod is None or given is None or given is record.refused:
             return
         # What was written a moment ago and has not come back yet is there: else two statuses would be mixed.
+        status = with_pending_resize(given, record.pending_resize)
         current = record.written if record.written is not None and record.written_on is pod else pod.status
         try:
             patch = status_patch(
@@ -127,7 +128,7 @@ class StatusWriter:
                 now=format_time(self._config.clock.now()),
             )
         except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
-            self._refuse(record, status, f"the provider's status cannot be written as JSON: {error}")
+            self._refuse(record, given, f"the provider's status cannot be written as JSON: {error}")
             return
         if patch is None or patch == record.last_patch:
             self._unchanged.inc()
@@ -141,9 +142,9 @@ class StatusWriter:
             if _is_of_another_pod(error):
                 self._refused.inc()
                 log.info("another pod has this name now: its predecessor's status is dropped", extra={"uid": key.uid})
-                record.refused = status
+                record.refused = given
             elif isinstance(error, (InvalidObjectError, BadRequestError)) or error.code == 413:
-                self._refuse(record, status, str(error))
+                self._refuse(record, given, str(error))
             else:
                 raise
             return

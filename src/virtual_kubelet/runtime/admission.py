@@ -21,8 +21,9 @@ from virtual_kubelet.objects.pod_fitting import (
     ports_conflict,
     tolerated,
 )
+from virtual_kubelet.runtime.resize import DEFERRED, INFEASIBLE
 
-__all__ = ["NodeFacts", "PodDemand", "Rejection", "node_facts", "pod_demand", "rejection_of"]
+__all__ = ["NodeFacts", "PodDemand", "Rejection", "node_facts", "pod_demand", "rejection_of", "resize_refusal"]
 
 _OS_LABEL: Final = "kubernetes.io/os"
 
@@ -99,6 +100,27 @@ def rejection_of(demand: PodDemand, node: NodeFacts, used: Resources, ports: Ite
         or _insufficient(demand.requests, node, used)
         or _unsuitable(demand, node, ports)
     )
+
+
+def resize_refusal(wanted: Resources, had: Resources, node: NodeFacts, used: Resources) -> Rejection | None:
+    """Why a pod that runs cannot have more: ``canResizePod`` of pkg/kubelet/allocation. Less it always can.
+
+    Args:
+        wanted, had: its requests.
+        used: what the node's other live pods take.
+    """
+    if wanted.cpu <= had.cpu and wanted.memory <= had.memory:
+        return None
+    try:
+        there = node_resources(node.allocatable)
+    except ValueError as error:
+        return Rejection(INFEASIBLE, f"the node's allocatable resources make no sense: {error}")
+    for name, amount, capacity in (("memory", wanted.memory, there.memory), ("cpu", wanted.cpu, there.cpu)):
+        if name in node.allocatable and amount > capacity:
+            message = f"Node didn't have enough capacity: {name}, requested: {amount}, capacity: {capacity}"
+            return Rejection(INFEASIBLE, message)
+    rejection = _insufficient(wanted, node, used)
+    return None if rejection is None else Rejection(DEFERRED, rejection.message)
 
 
 def _other_system(spec: Mapping[str, Any], labels: Mapping[str, str], node: NodeFacts) -> Rejection | None:

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from virtual_kubelet.objects.core_v1 import ContainerStatus, Pod, PodCondition
 from virtual_kubelet.runtime.pod_state import ContainerRecord, PodStage, PodState
+from virtual_kubelet.runtime.resize import IN_PROGRESS, INFEASIBLE, PENDING
 from virtual_kubelet.runtime.restarts import will_run_again
 
 __all__ = ["Facts", "pod_conditions", "pod_phase"]
@@ -97,7 +98,7 @@ def pod_conditions(
     others: Iterable[PodCondition],
     times: dict[str, str],
 ) -> list[PodCondition]:
-    """All five of a kubelet.
+    """All five of a kubelet, and those of a resize while there is one.
 
     Args:
         phase: that which follows from the containers, though it may not be shown yet.
@@ -114,6 +115,7 @@ def pod_conditions(
         "Ready": _ready(state.pod, containers_ready, others),
         "ContainersReady": containers_ready,
         "PodScheduled": _Verdict(True),
+        **_resizes(state),
     }
     known = {condition.type: condition for condition in state.conditions}
     generation = state.pod.metadata.generation
@@ -132,6 +134,21 @@ def pod_conditions(
             )
         )
     return conditions
+
+
+def _resizes(state: PodState) -> dict[str, _Verdict]:
+    """As status_manager.go since 1.33: what cannot be, and what is being done."""
+    verdicts = {}
+    resizes = [record.resize for record in state.resizing if record.resize is not None]
+    if state.stage in _ENDED:
+        return {}
+    for refused in (resize.refused for resize in resizes if resize.refused):
+        verdicts[PENDING] = _Verdict(True, INFEASIBLE, refused)
+    under_way = [resize for resize in resizes if not resize.refused]
+    if under_way:
+        errors = [resize.error for resize in under_way if resize.error]
+        verdicts[IN_PROGRESS] = _Verdict(True, "Error", "; ".join(errors)) if errors else _Verdict(True)
+    return verdicts
 
 
 def _initialized(state: PodState, phase: str, init: Sequence[Facts]) -> _Verdict:

@@ -16,7 +16,7 @@ from virtual_kubelet.objects.core_v1 import (
     VolumeMountStatus,
 )
 from virtual_kubelet.objects.times import format_time
-from virtual_kubelet.runtime.pod_resources import container_requests
+from virtual_kubelet.runtime.pod_resources import allocated_to, container_requests, resources_of
 from virtual_kubelet.runtime.pod_state import ContainerPhase, ContainerRecord, PodStage, PodState, Run, StopReason
 from virtual_kubelet.runtime.termination_message import cut, limit_of_each
 from virtual_kubelet.runtime.transitions import UNKNOWN
@@ -63,7 +63,9 @@ def _status(state: PodState, record: ContainerRecord, runtime_name: str) -> Cont
         state=shown,
         last_state=last,
         volume_mounts=_mounts(container),
-        allocated_resources=(container_requests(container) or None) if run is not None else None,
+        allocated_resources=(container_requests(container, allocated_to(record, container)) or None)
+        if run is not None
+        else None,
         resources=_resources(record, container) if run is not None else None,
         user=named.user,
     )
@@ -154,6 +156,6 @@ def _mounts(container: Container) -> list[VolumeMountStatus] | None:
 
 
 def _resources(record: ContainerRecord, container: Container) -> ResourceRequirements:
-    wanted = record.resources or container.resources
-    limits = wanted.limits if wanted is not None else None
-    return ResourceRequirements(limits=limits or None, requests=container_requests(container, wanted) or None)
+    has = resources_of(record, container)
+    limits = has.limits if has is not None else None
+    return ResourceRequirements(limits=limits or None, requests=container_requests(container, has) or None)

@@ -9,8 +9,19 @@ from virtual_kubelet.contracts.runtime import ContainerExit, ContainerKind
 from virtual_kubelet.runtime import pod_events as on
 from virtual_kubelet.runtime.hooks import POST_START_KILLING
 from virtual_kubelet.runtime.pod_events import Action
-from virtual_kubelet.runtime.pod_state import IDLE, ContainerPhase, ContainerRecord, Now, PodStage, PodState, Run, Stop
+from virtual_kubelet.runtime.pod_state import (
+    IDLE,
+    ContainerPhase,
+    ContainerRecord,
+    Now,
+    PendingResize,
+    PodStage,
+    PodState,
+    Run,
+    Stop,
+)
 from virtual_kubelet.runtime.pod_state import StopReason as Why
+from virtual_kubelet.runtime.resize import INFEASIBLE, resize_message, same_resources
 from virtual_kubelet.runtime.restarts import plan_restart, retry_delay, runs_again, will_run_again
 from virtual_kubelet.runtime.termination import DEFAULT_GRACE
 from virtual_kubelet.runtime.transition_options import TransitionOptions
@@ -35,6 +46,8 @@ class ContainerEntry(NamedTuple):
 
 def _begin(state: PodState, record: ContainerRecord, event: on.Begin, _: TransitionOptions, now: Now) -> list[Action]:
     record.phase = Phase.STARTING
+    if record.resize is not None:
+        record.resize.anew = True
     return [on.Start(record.name)]
 
 
@@ -59,7 +72,7 @@ def _new_run(record: ContainerRecord, run: Run, state: PodState) -> None:
     record.run, record.attempts = run, record.attempts + 1
     record.backoff, record.failures = record.next_backoff, 0
     record.change = record.stale = False
-    record.stop = record.resources = record.hook_error = None
+    record.stop = record.hook_error = None
 
 
 def _started(
@@ -86,6 +99,10 @@ def _started(
         on.Record("Normal", "Created", "Container created", record.name),
         on.Record("Normal", "Started", "Container started", record.name),
     ]
+    if record.resize is not None and record.resize.anew:
+        record.resize = None
+        if not state.resizing:
+            actions.append(on.Record("Normal", "ResizeCompleted", resize_message("completed", state.pod)))
     lifecycle = state.spec_of(record).lifecycle
     if lifecycle is not None and lifecycle.post_start is not None:
         record.phase, record.started, record.ready = Phase.POST_START, False, False
@@ -266,6 +283,33 @@ def _lost(
     ]
 
 
+def _resized(
+    state: PodState, record: ContainerRecord, event: on.Resized, _: TransitionOptions, now: Now
+) -> list[Action]:
+    if record.run is None or record.run.id != event.container_id or record.resize is None:
+        return []
+    done = same_resources(event.resources, state.spec_of(record).resources)
+    record.resize = None if done else PendingResize(event.resources)  # else it has been changed meanwhile
+    if state.resizing:
+        return [on.Report()]
+    return [on.Record("Normal", "ResizeCompleted", resize_message("completed", state.pod)), on.Report()]
+
+
+def _resize_failed(
+    state: PodState, record: ContainerRecord, event: on.ResizeFailed, options: TransitionOptions, now: Now
+) -> list[Action]:
+    resize = record.resize
+    if record.run is None or record.run.id != event.container_id or resize is None:
+        return []
+    if event.refused:
+        resize.refused, resize.error = event.message, None
+        message = resize_message(INFEASIBLE, state.pod, event.message)
+        return [on.Record("Warning", "ResizeInfeasible", message), on.Report()]
+    resize.error, resize.failures = event.message, resize.failures + 1
+    resize.due = now.monotonic + retry_delay(resize.failures, options.backoff)
+    return [on.Record("Warning", "ResizeError", resize_message("error", state.pod, event.message)), on.Report()]
+
+
 def _to(rule: ContainerRule, *phases: Phase) -> ContainerEntry:
     return ContainerEntry(rule, frozenset(phases))
 
@@ -285,6 +329,8 @@ CONTAINER_TABLE: Final[Mapping[tuple[Phase, type[Any]], ContainerEntry]] = {
     (Phase.POST_START, on.Lost): _to(_lost, *_ENDS),
     (Phase.RUNNING, on.Probed): _to(_probed, Phase.RUNNING),
     (Phase.RUNNING, on.ProbeFailed): _to(_probe_failed, Phase.STOPPING),
+    (Phase.RUNNING, on.Resized): _to(_resized, Phase.RUNNING),
+    (Phase.RUNNING, on.ResizeFailed): _to(_resize_failed, Phase.RUNNING),
     (Phase.RUNNING, on.Stop): _to(_stop, Phase.STOPPING),
     (Phase.RUNNING, on.Exited): _to(_exited, *_ENDS),
     (Phase.RUNNING, on.Lost): _to(_lost, *_ENDS),

@@ -22,6 +22,7 @@ class CallTimeouts:
     image: float = 60.0
     statistics: float = 10.0
     logs: float = 10.0
+    resize: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)

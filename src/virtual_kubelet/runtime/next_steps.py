@@ -24,6 +24,7 @@ from virtual_kubelet.runtime import termination
 from virtual_kubelet.runtime.pod_events import Action
 from virtual_kubelet.runtime.pod_state import IDLE, ContainerPhase, ContainerRecord, Ending, Now, PodStage, PodState
 from virtual_kubelet.runtime.pod_state import StopReason as Why
+from virtual_kubelet.runtime.resize import needs_restart
 from virtual_kubelet.runtime.restarts import runs_again, will_run_again
 from virtual_kubelet.runtime.transitions import TransitionOptions, apply
 
@@ -68,6 +69,10 @@ def advance(state: PodState, options: TransitionOptions, now: Now) -> NextSteps:
             if _is_other_now(state, record):
                 message = f"Container {record.name} definition changed, will be restarted"
                 take(on.Stop(record.name, Why.CHANGED, now.monotonic + _grace(state), message))
+            elif _is_resized_by_restart(state, record):
+                message = f"Container {record.name} resize requires restart"
+                take(on.Stop(record.name, Why.CHANGED, now.monotonic + _grace(state), message))
+            _resize(state, record, now, actions, times)
         for event, at in _starts(state, now):
             if event is not None:
                 take(event)
@@ -131,6 +136,22 @@ def _is_other_now(state: PodState, record: ContainerRecord) -> bool:
         return False
     long_lived = record.kind is ContainerKind.MAIN or record.sidecar
     return long_lived and record.run.wanted_image != (state.spec_of(record).image or "")
+
+
+def _is_resized_by_restart(state: PodState, record: ContainerRecord) -> bool:
+    if record.phase is not ContainerPhase.RUNNING or record.resize is None:
+        return False
+    return needs_restart(state.spec_of(record), record.resize.had)
+
+
+def _resize(state: PodState, record: ContainerRecord, now: Now, actions: list[Action], times: list[float]) -> None:
+    resize = record.resize
+    if resize is None or resize.refused or record.phase is not ContainerPhase.RUNNING or record.run is None:
+        return
+    if resize.due <= now.monotonic:
+        actions.append(on.Resize(record.name, record.run.id, state.spec_of(record).resources))
+    else:
+        times.append(resize.due)
 
 
 def _starts(state: PodState, now: Now) -> Iterator[tuple[on.Begin | on.BackOff | None, float | None]]:

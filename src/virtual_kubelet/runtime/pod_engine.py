@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from contextvars import copy_context
+from dataclasses import replace
 from typing import Self
 
 from virtual_kubelet.contracts.context import ProviderContext
@@ -20,6 +21,7 @@ from virtual_kubelet.contracts.runtime import (
     ContainerCommands,
     ContainerExit,
     ContainerInstance,
+    ContainerResize,
     ContainerRuntime,
     ImageStore,
     PodSandbox,
@@ -69,6 +71,8 @@ class PodEngine(EngineStreams):
         self, runtime: ContainerRuntime, context: ProviderContext, options: EngineOptions | None = None
     ) -> None:
         options = options or EngineOptions()
+        can_resize = isinstance(runtime, ContainerResize)
+        options = replace(options, transitions=replace(options.transitions, in_place_resize=can_resize))
         directory = options.directory or context.state_directory / "pods"
         self._calls = RuntimeCalls(runtime, options.timeouts)
         self._pods: dict[PodKey, PodTask] = {}

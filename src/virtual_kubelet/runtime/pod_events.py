@@ -1,4 +1,4 @@
-"""What happens to a pod, and what is to be done about it: the words of ``transitions``. No I/O."""
+"""What happens to a pod: the words of ``transitions``, with those of what is to be done about it. No I/O."""
 
 from __future__ import annotations
 
@@ -7,7 +7,26 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from virtual_kubelet.contracts.runtime import ContainerExit, ContainerInstance, Image, PodSandbox
-from virtual_kubelet.objects.core_v1 import EnvVar, LifecycleHandler, Pod
+from virtual_kubelet.objects.core_v1 import EnvVar, Pod, ResourceRequirements
+from virtual_kubelet.runtime.pod_actions import (
+    Action,
+    CutHook,
+    CutStart,
+    Prepare,
+    Record,
+    Refresh,
+    Remove,
+    RemovePod,
+    RemoveSandbox,
+    Report,
+    Resize,
+    RunPostStart,
+    RunPreStop,
+    Send,
+    Start,
+    StartProbes,
+    StopProbes,
+)
 from virtual_kubelet.runtime.pod_state import Ending, StopReason
 
 __all__ = [
@@ -38,6 +57,9 @@ __all__ = [
     "RemoveSandbox",
     "Removed",
     "Report",
+    "Resize",
+    "ResizeFailed",
+    "Resized",
     "RunPostStart",
     "RunPreStop",
     "SandboxLost",
@@ -180,6 +202,25 @@ class Lost:
     container_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Resized:
+    """It has these resources now."""
+
+    name: str
+    container_id: str
+    resources: ResourceRequirements | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeFailed:
+    """``refused``: the runtime cannot do it; it is not asked again before something else is wanted."""
+
+    name: str
+    container_id: str
+    message: str
+    refused: bool = False
+
+
 ContainerEvent: TypeAlias = (
     Begin
     | BackOff
@@ -194,6 +235,8 @@ ContainerEvent: TypeAlias = (
     | SignalFailed
     | Exited
     | Lost
+    | Resized
+    | ResizeFailed
 )
 
 
@@ -265,126 +308,4 @@ class Forget:
 
 PodEvent: TypeAlias = (
     Prepared | PreparationFailed | SandboxLost | SourcesChanged | Updated | Deleted | End | Emptied | Removed | Forget
-)
-
-
-# Actions
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Tell the pod's status as it is now, whatever comes next."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A Kubernetes event on the pod, or on one of its containers."""
-
-    event_type: str
-    reason: str
-    message: str
-    container: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Prepare:
-    """Volumes and sandbox."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refresh:
-    """Bring the files of its volumes up to date: what they show may have changed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunPostStart:
-    name: str
-    container_id: str
-    handler: LifecycleHandler = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class RunPreStop:
-    name: str
-    container_id: str
-    handler: LifecycleHandler = field(repr=False)
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class CutHook:
-    """End a hook that runs."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class CutStart:
-    """Give its start up, if the runtime has not been asked yet."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class StartProbes:
-    name: str
-    container_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class StopProbes:
-    """``terminating``: its pod ends and it still runs: only readiness goes on being probed."""
-
-    name: str
-    terminating: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """A signal."""
-
-    name: str
-    container_id: str
-    number: int
-    kill: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Remove:
-    """Runs that nobody can ask for any more."""
-
-    ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RemoveSandbox:
-    sandbox_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class RemovePod:
-    """Its containers, sandbox, volumes, files and checkpoint."""
-
-
-Action: TypeAlias = (
-    Report
-    | Record
-    | Prepare
-    | Refresh
-    | Start
-    | CutStart
-    | RunPostStart
-    | RunPreStop
-    | CutHook
-    | StartProbes
-    | StopProbes
-    | Send
-    | Remove
-    | RemoveSandbox
-    | RemovePod
 )

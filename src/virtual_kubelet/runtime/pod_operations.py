@@ -15,8 +15,8 @@ from typing import Any, Final, Protocol
 
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.contracts.runtime import ContainerExit
-from virtual_kubelet.errors import MountError
-from virtual_kubelet.objects.core_v1 import Pod
+from virtual_kubelet.errors import InvalidInputError, MountError
+from virtual_kubelet.objects.core_v1 import Pod, ResourceRequirements
 from virtual_kubelet.runtime import pod_events as on
 from virtual_kubelet.runtime.container_environment import ContainerEnvironment
 from virtual_kubelet.runtime.container_probing import ContainerProbing
@@ -121,6 +121,8 @@ class PodOperations:
                 self._cancel(("pre-stop", action.name))
             case on.Send():
                 self._begin(("signal", action.name), self._send(action))
+            case on.Resize():
+                self._begin(("resize", action.name), self._resize(action))
             case on.Remove():
                 self._begin(("remove",), self._remove(action.ids))
             case on.RemoveSandbox():
@@ -271,6 +273,19 @@ class PodOperations:
             self._inbox.post(on.SignalFailed(action.name, action.kill))
             return
         self._inbox.post(on.Signalled(action.name, action.number, action.kill))
+
+    async def _resize(self, action: on.Resize) -> None:
+        name, container_id, resources = action.name, action.container_id, action.resources
+        try:
+            await self._parts.calls.resize_container(container_id, resources or ResourceRequirements())
+        except InvalidInputError as error:
+            self._inbox.post(on.ResizeFailed(name, container_id, _text(error), refused=True))
+        except Exception as error:
+            # Whatever a runtime raises: it is shown in the pod's conditions and tried again.
+            log.warning("container %s could not be resized", name, exc_info=error)
+            self._inbox.post(on.ResizeFailed(name, container_id, _text(error)))
+        else:
+            self._inbox.post(on.Resized(name, container_id, resources))
 
     # Ends
 

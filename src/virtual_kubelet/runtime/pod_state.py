@@ -15,7 +15,18 @@ from msgspec import Struct, field
 from virtual_kubelet.contracts.runtime import ContainerExit, ContainerKind, PodSandbox
 from virtual_kubelet.objects.core_v1 import Container, ContainerUser, EnvVar, Pod, PodCondition, ResourceRequirements
 
-__all__ = ["ContainerPhase", "ContainerRecord", "Ending", "Now", "PodStage", "PodState", "Run", "Stop", "StopReason"]
+__all__ = [
+    "ContainerPhase",
+    "ContainerRecord",
+    "Ending",
+    "Now",
+    "PendingResize",
+    "PodStage",
+    "PodState",
+    "Run",
+    "Stop",
+    "StopReason",
+]
 
 
 class Now(NamedTuple):
@@ -113,6 +124,25 @@ class Run(Struct):
     env: list[EnvVar] | None = None
 
 
+class PendingResize(Struct):
+    """A running container does not have the resources that its spec says by now.
+
+    Attributes:
+        had: what it has.
+        refused: why the runtime cannot change that; it has them until it runs anew.
+        error: what the last try failed with.
+        anew: the container starts anew, with what its spec said then.
+        failures, due: how often in a row it has failed, and the monotonic time of the next try.
+    """
+
+    had: ResourceRequirements | None
+    refused: str | None = None
+    error: str | None = None
+    anew: bool = False
+    failures: int = 0
+    due: float = 0.0
+
+
 class ContainerRecord(Struct):
     """One container of a pod.
 
@@ -129,7 +159,7 @@ class ContainerRecord(Struct):
         started, ready: as the probes say, while it runs.
         change: it has to run anew, whatever its policy, once it has ended.
         stale: its runs were in a sandbox that is gone, and have to be made again.
-    resources: what the running container has, where that differs from what its spec said at its start.
+    resize: if it is not, or not yet, what its spec says by now.
     """
 
     name: str
@@ -150,7 +180,7 @@ class ContainerRecord(Struct):
     change: bool = False
     stale: bool = False
     stop: Stop | None = None
-    resources: ResourceRequirements | None = None
+    resize: PendingResize | None = None
 
     @property
     def up(self) -> bool:
@@ -254,6 +284,11 @@ class PodState(Struct):
         return [record for record in self.containers if record.kind is ContainerKind.EPHEMERAL]
 
     @property
+    def resizing(self) -> list[ContainerRecord]:
+        """Those that run with other resources than their specs say."""
+        return [record for record in self.containers if record.resize is not None and record.up]
+
+    @property
     def has_run(self) -> bool:
         """Whether any of its main containers was ever begun: then it is past its init containers for good."""
         return any(record.attempts and not record.stale for record in self.main)
@@ -282,6 +317,8 @@ class PodState(Struct):
             self.active_until += seconds
         for record in self.containers:
             record.due += seconds
+            if record.resize is not None:
+                record.resize.due += seconds
             for run in (record.run, record.last):
                 if run is not None:
                     run.began, run.ended = run.began + seconds, run.ended + seconds

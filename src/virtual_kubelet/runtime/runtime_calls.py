@@ -9,15 +9,17 @@ from typing import TypeVar
 from virtual_kubelet.contracts.runtime import (
     ContainerConfig,
     ContainerInstance,
+    ContainerResize,
     ContainerRuntime,
     ContainerStatistics,
     PodSandbox,
     PodSandboxes,
 )
-from virtual_kubelet.errors import TransientError, UnsupportedError
-from virtual_kubelet.objects.core_v1 import Pod
+from virtual_kubelet.errors import InvalidInputError, TransientError, UnsupportedError
+from virtual_kubelet.objects.core_v1 import Pod, ResourceRequirements
 from virtual_kubelet.objects.stats_v1alpha1 import ContainerStats, NodeStats
 from virtual_kubelet.runtime.engine_options import CallTimeouts
+from virtual_kubelet.runtime.resize import UNSUPPORTED
 from virtual_kubelet.telemetry.logs import get_logger
 from virtual_kubelet.telemetry.tracing import span
 
@@ -71,6 +73,13 @@ class RuntimeCalls:
         if self.sandboxes is None:
             return []
         return await self._bounded("list_sandboxes", self._timeouts.list, self.sandboxes.list_sandboxes)
+
+    async def resize_container(self, container_id: str, resources: ResourceRequirements) -> None:
+        """Raises ``InvalidInputError`` if the runtime cannot do it, whatever the reason."""
+        if not isinstance(self.runtime, ContainerResize):
+            raise InvalidInputError(UNSUPPORTED)
+        call = self.runtime.resize_container
+        await self._bounded("resize_container", self._timeouts.resize, call, container_id, resources)
 
     async def statistics(self, container_ids: Sequence[str]) -> tuple[NodeStats, dict[str, ContainerStats]]:
         """Raises ``UnsupportedError`` if the runtime has none."""

@@ -11,6 +11,7 @@ from virtual_kubelet.runtime.conditions import Facts, pod_conditions, pod_phase
 from virtual_kubelet.runtime.container_status import container_statuses
 from virtual_kubelet.runtime.pod_resources import pod_resources
 from virtual_kubelet.runtime.pod_state import ContainerRecord, PodStage, PodState
+from virtual_kubelet.runtime.resize import IN_PROGRESS, PENDING
 
 __all__ = ["build_status"]
 
@@ -41,7 +42,7 @@ def build_status(
     conditions = pod_conditions(state, phase, init, main, others=others, times=_times(state, phase, now))
     ended = state.stage in (PodStage.ENDED, PodStage.REMOVING, PodStage.GONE)
     failure = state.ending.failure if state.ending is not None and ended else None
-    resources, allocated = pod_resources(state.pod)
+    resources, allocated = pod_resources(state)
     return PodStatus(
         observed_generation=state.pod.metadata.generation,
         phase=_shown(state, phase),
@@ -97,5 +98,7 @@ def _times(state: PodState, phase: str, now: datetime) -> dict[str, str]:
         "Initialized": initialized,
         "Ready": ready,
         "ContainersReady": ready,
+        PENDING: now,
+        IN_PROGRESS: now,
     }
     return {kind: format_time(moment) for kind, moment in moments.items()}

@@ -12,7 +12,11 @@ __all__ = ["TransitionOptions"]
 
 @dataclass(frozen=True, slots=True)
 class TransitionOptions:
-    """See each."""
+    """See each.
+
+    ``in_place_resize``: the runtime can change the resources of a running container; the engine says so.
+    """
 
     backoff: BackoffOptions = field(default_factory=BackoffOptions)
     termination: TerminationOptions = field(default_factory=TerminationOptions)
+    in_place_resize: bool = True

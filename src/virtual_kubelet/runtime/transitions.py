@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from virtual_kubelet.contracts.runtime import ContainerExit
+from virtual_kubelet.objects.core_v1 import ResourceRequirements
 from virtual_kubelet.runtime import pod_events as on
 from virtual_kubelet.runtime.container_transitions import CONTAINER_TABLE, UNKNOWN
 from virtual_kubelet.runtime.pod_events import Action, ContainerEvent, PodEvent
-from virtual_kubelet.runtime.pod_state import ContainerPhase, Ending, Now, PodStage, PodState
+from virtual_kubelet.runtime.pod_state import ContainerPhase, Ending, Now, PendingResize, PodStage, PodState
+from virtual_kubelet.runtime.resize import INFEASIBLE, UNSUPPORTED, needs_restart, resize_message, same_resources
 from virtual_kubelet.runtime.restarts import retry_delay, runs_again, will_run_again
 from virtual_kubelet.runtime.transition_options import TransitionOptions
 
@@ -97,8 +99,9 @@ def _sources_changed(state: PodState, event: on.SourcesChanged, _: TransitionOpt
     return []
 
 
-def _updated(state: PodState, event: on.Updated, _: TransitionOptions, now: Now) -> list[Action]:
+def _updated(state: PodState, event: on.Updated, options: TransitionOptions, now: Now) -> list[Action]:
     images = {record.name: state.spec_of(record).image for record in state.containers}
+    resources = {record.name: state.spec_of(record).resources for record in state.containers}
     state.pod = event.pod
     state.take_containers()
     state.set_deadline(now)
@@ -106,7 +109,32 @@ def _updated(state: PodState, event: on.Updated, _: TransitionOptions, now: Now)
         changed = record.name in images and state.spec_of(record).image != images[record.name]
         if changed and record.phase is ContainerPhase.FAILED and record.failures:
             record.due, record.failures = now.monotonic, 0
-    return [on.Report(), on.Refresh()]
+    return [*_resize(state, resources, options), on.Report(), on.Refresh()]
+
+
+def _resize(
+    state: PodState, before: Mapping[str, ResourceRequirements | None], options: TransitionOptions
+) -> list[Action]:
+    """What runs, or is about to, was given other resources than the spec says now: it is to have these."""
+    had = len(state.resizing)
+    new = []
+    for record in state.containers:
+        container = state.spec_of(record)
+        changed = record.name in before and not same_resources(before[record.name], container.resources)
+        if not changed or not (record.up or record.phase is ContainerPhase.STARTING):
+            continue
+        has = record.resize.had if record.resize is not None and not record.resize.anew else before[record.name]
+        record.resize = None if same_resources(has, container.resources) else PendingResize(has)
+        if record.resize is not None:
+            new.append(record)
+            if not options.in_place_resize and not needs_restart(container, has):
+                record.resize.refused = UNSUPPORTED
+    if not new:
+        done = had and not state.resizing  # it has again what it had
+        return [on.Record("Normal", "ResizeCompleted", resize_message("completed", state.pod))] if done else []
+    if all(record.resize is not None and record.resize.refused for record in new):
+        return [on.Record("Warning", "ResizeInfeasible", resize_message(INFEASIBLE, state.pod, UNSUPPORTED))]
+    return [on.Record("Normal", "ResizeStarted", resize_message("started", state.pod))]
 
 
 def _updated_at_the_end(state: PodState, event: on.Updated, _: TransitionOptions, now: Now) -> list[Action]:

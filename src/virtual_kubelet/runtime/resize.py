@@ -1,0 +1,82 @@
+"""In-place resize: what of a container's resources may change while it runs, and how that is told. Pure.
+
+Kubernetes: KEP-1287; pkg/kubelet/kuberuntime/kuberuntime_manager.go (computePodResizeAction), pkg/kubelet/allocation,
+pkg/kubelet/status/status_manager.go (PodResizePending, PodResizeInProgress).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from virtual_kubelet.objects.core_v1 import Container, Pod, ResourceRequirements
+from virtual_kubelet.objects.quantity import Quantity
+
+__all__ = [
+    "DEFERRED",
+    "INFEASIBLE",
+    "IN_PROGRESS",
+    "PENDING",
+    "UNSUPPORTED",
+    "needs_restart",
+    "resize_message",
+    "resized_resources",
+    "same_resources",
+]
+
+#: Types of conditions, and reasons of the first.
+PENDING: Final = "PodResizePending"
+IN_PROGRESS: Final = "PodResizeInProgress"
+DEFERRED: Final = "Deferred"
+INFEASIBLE: Final = "Infeasible"
+#: What a runtime without ``ContainerResize`` has to say.
+UNSUPPORTED: Final = "the container runtime of this node cannot change the resources of a running container"
+
+#: The only ones that change while a container runs.
+_RESIZABLE: Final = ("cpu", "memory")
+
+
+def _amount(resources: ResourceRequirements | None, kind: str, name: str) -> Quantity | None:
+    """A request that is not said is the limit, as the API server has it."""
+    if resources is None:
+        return None
+    text = (getattr(resources, kind) or {}).get(name)
+    if text is None and kind == "requests":
+        text = (resources.limits or {}).get(name)
+    return None if text is None else Quantity(text)
+
+
+def _changed(had: ResourceRequirements | None, wanted: ResourceRequirements | None, name: str) -> bool:
+    return any(_amount(had, kind, name) != _amount(wanted, kind, name) for kind in ("requests", "limits"))
+
+
+def same_resources(had: ResourceRequirements | None, wanted: ResourceRequirements | None) -> bool:
+    """Whether cpu and memory are the same. Raises ``ValueError`` for what is no quantity."""
+    return not any(_changed(had, wanted, name) for name in _RESIZABLE)
+
+
+def needs_restart(container: Container, had: ResourceRequirements | None) -> bool:
+    """Whether its ``resizePolicy`` wants it to run anew for what has changed."""
+    anew = {p.resource_name for p in container.resize_policy or () if p.restart_policy == "RestartContainer"}
+    return any(name in anew and _changed(had, container.resources, name) for name in _RESIZABLE)
+
+
+def resized_resources(pod: Pod) -> Iterable[Container]:
+    """The containers that can be resized: main ones and sidecars."""
+    yield from (c for c in pod.spec.init_containers or () if c.restart_policy == "Always")
+    yield from pod.spec.containers
+
+
+def resize_message(what: str, pod: Pod, error: str | None = None) -> str:
+    """Of an event, as a kubelet says it: ``what`` ("started", "completed", "Deferred" …) and what is wanted, as JSON."""
+    shown: dict[str, Any] = {
+        "containers": [
+            {"name": container.name, "resources": container.resources or {}} for container in resized_resources(pod)
+        ],
+        "generation": pod.metadata.generation,
+    }
+    if error is not None:
+        shown["error"] = error
+    return f"Pod resize {what}: {msgspec.json.encode(shown).decode()}"
