@@ -12,7 +12,9 @@ import pytest
 from tests.server.conftest import Serve
 from tests.server.raw_http_client import RawClient
 from virtual_kubelet.errors import ProtocolError
+from virtual_kubelet.server import http_connection
 from virtual_kubelet.server.connection import Request, Response, ResponseBroken, ServerLimits
+from virtual_kubelet.server.http_heads import response_head
 
 
 async def echo(request: Request) -> Response:
@@ -758,3 +760,25 @@ async def test_a_refused_upgrade_leaves_http_going_on(serve: Serve) -> None:
     async with await RawClient.open(address) as client:
         assert (await client.ask("GET", "/a", "Connection: Upgrade", "Upgrade: shout")).body == b"/a"
         assert (await client.ask("GET", "/b")).body == b"/b"
+
+
+async def test_an_answer_with_well_known_fields_is_made_in_one_piece(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longer: list[Response] = []
+
+    def long_way(response: Response, date: str, *, close: bool) -> object:
+        longer.append(response)
+        return response_head(response, date, close=close)
+
+    monkeypatch.setattr(http_connection, "response_head", long_way)
+
+    async def handler(request: Request) -> Response:
+        fields = [("Content-Type", "text/plain")]
+        return Response(200, tuple(fields) if request.path == "/known" else fields, b"hello")
+
+    _, address = await serve(handler)
+    async with await RawClient.open(address) as client:
+        for path, count in (("/known", 0), ("/known", 0), ("/other", 1), ("/known", 1)):
+            answer = await client.ask("GET", path)
+            assert (answer.status, answer.body, len(longer)) == (200, b"hello", count)

@@ -12,7 +12,7 @@ from virtual_kubelet.errors import ProtocolError
 from virtual_kubelet.server.closed_transport import CLOSED
 from virtual_kubelet.server.connection_owner import ConnectionOwner
 from virtual_kubelet.server.deadline import Deadline
-from virtual_kubelet.server.http_heads import NO_BODY, refusal, request_of, response_head
+from virtual_kubelet.server.http_heads import NO_BODY, SLICE, refusal, request_of, response_head, whole_answer
 from virtual_kubelet.server.http_messages import (
     PeerIdentity,
     Request,
@@ -35,8 +35,6 @@ log = get_logger(__name__)
 _INTERNAL_ERROR: Final = "Internal Error: the server failed to answer this request; its log says why.\n"
 #: Where h11's errors begin to quote.
 _QUOTED: Final = re.compile(r""":? (?:bytearray\(|b['"])""")
-#: Large bodies go out in slices of this size, so that a slow client does not cost a second copy.
-_SLICE: Final = 256 * 1024
 
 
 class _ClientGone(Exception):
@@ -262,9 +260,11 @@ class HttpConnection(asyncio.Protocol):
         return response, self._head(response)
 
     def _head(self, response: Response) -> h11.Response | h11.InformationalResponse | bytes:
+        ends, date = self._owner.draining or self._retired, self._owner.date()
+        if not ends and (whole := whole_answer(self._http, response, date)) is not None:
+            return whole
         # Whether a client that waits for "100 Continue" still sends its body after this answer cannot be known.
-        close = self._owner.draining or self._retired or self._http.they_are_waiting_for_100_continue
-        return response_head(response, self._owner.date(), close=close)
+        return response_head(response, date, close=ends or self._http.they_are_waiting_for_100_continue)
 
     async def _send(
         self, request: Request, response: Response, start: h11.Response | h11.InformationalResponse | bytes
@@ -303,13 +303,13 @@ class HttpConnection(asyncio.Protocol):
                 await close_iterator(body, self._limits.close_timeout)
 
     async def _send_bytes(self, head: bytes, body: bytes) -> None:
-        if len(body) <= _SLICE:
+        if len(body) <= SLICE:
             parts = (head, self._http.send(h11.Data(data=body)), self._http.send(h11.EndOfMessage()))
             self._write(b"".join(part for part in parts if part))
             return
         self._write(head)
-        for start in range(0, len(body), _SLICE):
-            self._write_chunk(body[start : start + _SLICE])
+        for start in range(0, len(body), SLICE):
+            self._write_chunk(body[start : start + SLICE])
             await self._drain()
         self._write(self._http.send(h11.EndOfMessage()))
 

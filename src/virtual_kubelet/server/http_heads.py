@@ -10,10 +10,13 @@ import h11
 from virtual_kubelet.errors import ProtocolError
 from virtual_kubelet.server.http_messages import Headers, PeerIdentity, Request, Response, parse_target, reason
 from virtual_kubelet.server.limits import ServerLimits
+from virtual_kubelet.server.request_reader import ServerConnection
 
-__all__ = ["NO_BODY", "refusal", "request_of", "response_head"]
+__all__ = ["NO_BODY", "SLICE", "refusal", "request_of", "response_head", "whole_answer"]
 
 NO_BODY: Final = frozenset({204, 304})
+#: Large bodies go out in slices of this size, so that a slow client does not cost a second copy.
+SLICE: Final = 256 * 1024
 
 
 def request_of(
@@ -43,6 +46,17 @@ def request_of(
         remote=remote,
         read_body=read_body,
     )
+
+
+def whole_answer(http: ServerConnection, response: Response, date: str) -> bytes | None:
+    """A small answer with well-known fields (a tuple) in one piece; None: ``response_head`` is to make its head.
+
+    The connection goes on after it. Raises ``h11.LocalProtocolError`` for headers that may not be sent.
+    """
+    status, headers, body = response.status, response.headers, response.body
+    if type(headers) is not tuple or not isinstance(body, bytes) or len(body) > SLICE or response.upgrade is not None:
+        return None
+    return http.whole_answer(status, reason(status), headers, date, body)
 
 
 def response_head(response: Response, date: str, *, close: bool) -> h11.Response | h11.InformationalResponse:

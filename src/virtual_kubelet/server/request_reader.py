@@ -130,6 +130,8 @@ class ServerConnection:
                 return h11.PAUSED
             self._taken += 1
             return self._events.pop()
+        if self._clean:
+            return h11.NEED_DATA
         event = self._h11.next_event()
         if event is h11.NEED_DATA and not self._h11.trailing_data[0]:
             self._clean = True
