@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -21,6 +23,7 @@ from virtual_kubelet.errors import InvalidInputError
 from virtual_kubelet.objects.core_v1 import Pod, PodStatus
 from virtual_kubelet.runtime.engine_options import EngineOptions
 from virtual_kubelet.runtime.pod_engine import PodEngine
+from virtual_kubelet.volumes.pod_volumes import PodVolumes
 
 
 class MountingRuntime(Runtime):
@@ -38,6 +41,7 @@ class MountingRuntime(Runtime):
 class Rig:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.options = EngineOptions(directory=folder)
         self.cluster = ClusterStandIn()
         self.runtime = MountingRuntime()
         self.events: list[tuple[str, str]] = []
@@ -60,7 +64,7 @@ class Rig:
             tokens=self.cluster,
             record_event=record,
         )
-        async with PodEngine(self.runtime, given, EngineOptions(directory=self.folder)) as engine:
+        async with PodEngine(self.runtime, given, self.options) as engine:
             engine.notify_pods(take)
             yield engine
 
@@ -157,3 +161,60 @@ async def test_a_pod_with_a_volume_that_there_is_not_is_refused(rig: Rig, source
         with pytest.raises(InvalidInputError, match=r"spec\.volumes\[0\]\.\w+: this node has no \w+ volumes"):
             await engine.create_pod(with_volume(**source))
         assert await engine.get_pods() == []
+
+
+async def test_a_pod_whose_empty_dir_grows_beyond_its_limit_is_evicted(rig: Rig) -> None:
+    pod = with_volume(emptyDir={"sizeLimit": "1Mi"})
+    pod.spec.restart_policy = "Always"
+    rig.options = replace(rig.options, usage_period=0.05)
+    message = 'Usage of EmptyDir volume "v" exceeds the limit "1Mi". '
+    async with rig.engine() as engine:
+        await engine.create_pod(pod)
+        await rig.runs(pod)
+        file = rig.runtime.mounts["/v"].host_path / "file"
+        file.write_bytes(b"x" * 900_000)
+        await asyncio.sleep(0.2)
+        assert rig.statuses[PodKey.of(pod)].phase == "Running"
+        file.write_bytes(b"x" * 1_200_000)
+        await eventually(lambda: rig.statuses[PodKey.of(pod)].phase == "Failed")
+        status = rig.statuses[PodKey.of(pod)]
+        assert (status.reason, status.message) == ("Evicted", message)
+        assert [event for event in rig.events if event[0] == "Evicted"] == [("Evicted", message)]
+        assert rig.runtime.signals, "what ran was ended"
+        assert rig.runtime.started == ["main-0"], "and does not come back, whatever the policy"
+
+
+async def test_a_new_engine_evicts_too(rig: Rig) -> None:
+    pod = with_volume(emptyDir={"sizeLimit": "1Mi"})
+    async with rig.engine() as engine:
+        await engine.create_pod(pod)
+        await rig.runs(pod)
+        (rig.runtime.mounts["/v"].host_path / "file").write_bytes(b"x" * 1_200_000)
+    rig.options = replace(rig.options, usage_period=0.05)
+    async with rig.engine():
+        await eventually(lambda: rig.statuses[PodKey.of(pod)].reason == "Evicted")
+
+
+async def test_files_that_a_full_disk_does_not_take_stay_as_they_are_and_come_when_there_is_room(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = with_volume(configMap={"name": "c"})
+    rig.cluster.config_map("c", k="one")
+    async with rig.engine() as engine:
+        await engine.create_pod(pod)
+        await rig.runs(pod)
+        file = rig.runtime.mounts["/v"].host_path / "k"
+
+        def full(*args: Any, **kwargs: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(PodVolumes, "_write", full)
+            rig.cluster.config_map("c", k="two")
+            await eventually(
+                lambda: any(
+                    reason == "FailedMount" and "no space left on device" in text for reason, text in rig.events
+                )
+            )
+            assert file.read_text() == "one"
+        await eventually(lambda: file.read_text() == "two")

@@ -33,6 +33,7 @@ class EngineOptions:
     transitions: back-off and termination.
     timeouts: of the runtime's calls.
     audit_period: seconds between two looks at what the runtime really has; 0: none but the one at start.
+    usage_period: seconds between two looks at how large an ``emptyDir`` with a ``sizeLimit`` is.
     hold_reports: seconds that a status may wait for a start that is under way, so that both are told as one.
     parallel_pulls: images pulled at once.
     pull_stall_timeout: seconds without a word of the runtime after which a pull has failed.
@@ -44,6 +45,7 @@ class EngineOptions:
     transitions: TransitionOptions = field(default_factory=TransitionOptions)
     timeouts: CallTimeouts = field(default_factory=CallTimeouts)
     audit_period: float = 60.0
+    usage_period: float = 10.0
     hold_reports: float = 1.0
     parallel_pulls: int = 5
     pull_stall_timeout: float = 900.0

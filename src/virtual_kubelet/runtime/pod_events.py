@@ -39,6 +39,7 @@ __all__ = [
     "Deleted",
     "Emptied",
     "End",
+    "Evicted",
     "Exited",
     "Forget",
     "HookDone",
@@ -290,6 +291,13 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
+class Evicted:
+    """It uses more than it may; what it does is no longer asked."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Emptied:
     """Nothing of it runs."""
 
@@ -307,5 +315,15 @@ class Forget:
 
 
 PodEvent: TypeAlias = (
-    Prepared | PreparationFailed | SandboxLost | SourcesChanged | Updated | Deleted | End | Emptied | Removed | Forget
+    Prepared
+    | PreparationFailed
+    | SandboxLost
+    | SourcesChanged
+    | Updated
+    | Deleted
+    | End
+    | Evicted
+    | Emptied
+    | Removed
+    | Forget
 )

@@ -94,6 +94,7 @@ class PodOperations:
         """Of a pod that an earlier process had: its volumes are kept up to date, its containers probed."""
         if self._state.stage not in (PodStage.PREPARING, PodStage.REMOVING, PodStage.GONE):
             self._begin(("volumes",), self._bring_volumes_up(self._volumes.prepare))
+            self._begin(("usage",), self._watch_usage())
             self._probes.resume()
         if self._state.stage is PodStage.REMOVING:
             self.perform(on.RemovePod())
@@ -198,6 +199,7 @@ class PodOperations:
             self._parts.index.sandboxes[sandbox.id] = self._inbox
             self._record_dns(pod)
         self._inbox.post(on.Prepared(sandbox))
+        self._begin(("usage",), self._watch_usage())
 
     def _record_dns(self, pod: Pod) -> None:
         context = self._parts.context
@@ -241,6 +243,21 @@ class PodOperations:
                 self._parts.context.record_event(self._key, "Warning", "FailedMount", message)
             await asyncio.sleep(delay)
             delay = min(_RETRY[1], max(_RETRY[0], delay * 2))
+
+    async def _watch_usage(self) -> None:
+        """What of the pod grows beyond its limit is the end of it."""
+        if not any(v.empty_dir is not None and v.empty_dir.size_limit for v in self._state.pod.spec.volumes or ()):
+            return
+        while True:
+            await asyncio.sleep(self._parts.options.usage_period)
+            try:
+                why = await self._volumes.over_limit()
+            except OSError as error:
+                log.warning("how large the pod's volumes are is not known: %s", error)
+                continue
+            if why is not None:
+                self._inbox.post(on.Evicted(why))
+                return
 
     # Hooks and signals
 

@@ -24,6 +24,8 @@ __all__ = ["CONTAINER_TABLE", "POD_TABLE", "UNKNOWN", "PodEntry", "TransitionOpt
 
 Stage = PodStage
 
+#: Seconds.
+_EVICTION_GRACE: Final = 1.0
 #: Reasons that another object may cure.
 _CURABLE: Final = frozenset({"CreateContainerConfigError"})
 
@@ -168,6 +170,12 @@ def _end(state: PodState, event: on.End, _: TransitionOptions, now: Now) -> list
     return _end_by(state, event.ending)
 
 
+def _evicted(state: PodState, event: on.Evicted, _: TransitionOptions, now: Now) -> list[Action]:
+    """As eviction_manager.go with what is over its own limit: one second, whatever grace it asks for."""
+    ending = Ending(now.monotonic + _EVICTION_GRACE, ("Evicted", event.message))
+    return [on.Record("Warning", "Evicted", event.message), *_end_by(state, ending)]
+
+
 def _end_by(state: PodState, ending: Ending) -> list[Action]:
     """A second, shorter grace period counts at once; a longer one never prolongs."""
     if state.ending is None:
@@ -231,5 +239,6 @@ POD_TABLE: Final[Mapping[tuple[PodStage, type[Any]], PodEntry]] = {
     **{(stage, on.Updated): _to(_updated, stage) for stage in _BEFORE_THE_END},
     **{(stage, on.Deleted): _to(_deleted, Stage.ENDING) for stage in _BEFORE_THE_END},
     **{(stage, on.End): _to(_end, Stage.ENDING) for stage in _BEFORE_THE_END},
+    **{(stage, on.Evicted): _to(_evicted, Stage.ENDING) for stage in _BEFORE_THE_END},
     **{(stage, on.Forget): _to(_forget, stage) for stage in (*_BEFORE_THE_END, Stage.ENDING, Stage.ENDED)},
 }
