@@ -55,12 +55,12 @@ async def bounded_call(
             return task.result()
         raise TimeoutError
     finally:
-        if not task.done():
-            task.cancel()
-            try:
+        try:
+            if not task.done():
+                task.cancel()
                 await asyncio.wait({task}, timeout=settle)
-            finally:
-                if not task.done():
-                    left.add(task)
-                elif not task.cancelled():
-                    task.exception()  # it is looked at: a call that was given up may end as it likes
+        finally:
+            if not task.done():
+                left.add(task)
+            elif not task.cancelled():
+                task.exception()  # it is looked at: a call that was given up may end as it likes

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -124,3 +126,19 @@ async def test_who_is_cancelled_takes_the_call_along() -> None:
         await task
     assert ended == ["slow"]
     assert len(left) == 0
+
+
+async def test_a_call_that_fails_in_the_moment_in_which_its_caller_gives_up_is_heard() -> None:
+    """Else its error goes to nobody, and the event loop complains of it when it is collected."""
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+
+    async def fails() -> None:
+        callers[0].cancel()  # it hears of that, and of our end, at once
+        raise RuntimeError("too late")
+
+    callers = [asyncio.create_task(bounded_call(fails(), None, LeftBehind(), name="fails"))]
+    await asyncio.wait(callers)
+    assert callers.pop().cancelled()
+    gc.collect()
+    assert complaints == []
