@@ -693,6 +693,52 @@ async def test_a_connection_that_fails_says_why_and_the_session_goes_on(
         assert session.received[other] == b"2:x"
 
 
+@in_both_forms
+async def test_a_port_that_does_not_read_is_reset_when_it_holds_up_other_connections(
+    tunnelled: bool, start: Start, provider: StreamingProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def one_is_stuck(port: int, stream: PortStream) -> None:
+        if port == 1:
+            await asyncio.Event().wait()
+        await echo(port, stream)
+
+    provider.connect = one_is_stuck
+    node = await start(StreamLimits(input_buffer_bytes=64 * 1024, stall_timeout=0.1))
+    async with await node.client() as client:
+        session = await Forwarding.open(client, FORWARD, tunnelled=tunnelled)
+        (_, other), (_, stuck) = session.connect(2), session.connect(1)
+        session.send(other, b"a")
+        await session.hear(lambda: bytes(session.received[other]) == b"2:a")
+        for _ in range(30):  # far more than the node holds, and than the sockets between do
+            session.send(stuck, bytes(100_000))
+        session.send(other, b"b", fin=True)
+        await session.hear(lambda: {stuck, other} <= session.ends.keys())
+        assert session.ends == session.ends | {stuck: "reset", other: "end"}
+        assert session.received[other] == b"2:a2:b"
+    assert "resetting a connection to port 1, which has taken nothing for 0.1 s" in caplog.text
+
+
+async def test_a_port_that_reads_late_loses_nothing_while_it_holds_up_nobody(
+    start: Start, provider: StreamingProvider
+) -> None:
+    async def late(port: int, stream: PortStream) -> None:
+        await asyncio.sleep(0.3)  # the limit a few times over
+        size = 0
+        while data := await stream.read():
+            size += len(data)
+        await stream.write(b"%d" % size)
+
+    provider.connect = late
+    node = await start(StreamLimits(input_buffer_bytes=64 * 1024, stall_timeout=0.05))
+    async with await node.client() as client:
+        session = await Forwarding.open(client, FORWARD, tunnelled=False)
+        _, data = session.connect(80)
+        session.send(data, bytes(3_000_000), fin=True)
+        await session.hear(lambda: data in session.ends)
+        assert bytes(session.received[data]) == b"3000000"
+        assert session.ends[data] == "end"
+
+
 async def test_a_connection_that_the_client_drops_is_cancelled(start: Start, provider: StreamingProvider) -> None:
     async def hold(port: int, stream: PortStream) -> None:
         await asyncio.Event().wait()

@@ -26,6 +26,11 @@ class ByteQueue:
         self._ended = False
         self._more = asyncio.Event()
 
+    @property
+    def held(self) -> int:
+        """Bytes that nobody has read."""
+        return sum(map(len, self._pieces)) - self._read
+
     def feed(self, data: Buffer) -> None:
         """More bytes, which must not change afterwards; dropped if nobody reads any more."""
         if self._ended:
@@ -47,7 +52,7 @@ class ByteQueue:
 
     def drop(self) -> None:
         """Nobody reads any more."""
-        held = sum(map(len, self._pieces)) - self._read
+        held = self.held
         self._pieces.clear()
         self._read = 0
         self.end()

@@ -61,6 +61,7 @@ class PortForwarding:
         self._begin = begin
         self._forwards: dict[int, _Forward] = {}
         self._waiting: dict[str, asyncio.TimerHandle] = {}
+        self._stall: asyncio.TimerHandle | None = None
         self._over = False
 
     def upgrade(self, transport: asyncio.Transport, early: bytes) -> asyncio.Protocol:
@@ -80,12 +81,14 @@ class PortForwarding:
             case ForwardIncomplete(request_id):
                 self._wait_for_pair(request_id)
             case ForwardOpened(forward, port):
-                opened = self._forwards[forward] = _Forward(self, forward)
+                opened = self._forwards[forward] = _Forward(self, forward, port)
                 opened.task = self._spawn(self._serve(opened, port))
                 opened.task.add_done_callback(lambda task: self._ended(opened))
             case ForwardData(forward, data):
                 if forward in self._forwards:
                     self._forwards[forward].queue.feed(data)
+                    if self._stall is None and self._wire.unacknowledged > self._limits.input_buffer_bytes:
+                        self._watch_for_stall()
                 else:
                     self._taken(forward, len(data))
             case ForwardEnded(forward):
@@ -109,15 +112,43 @@ class PortForwarding:
         self._connection.flush()
 
     def _taken(self, forward: int, size: int) -> None:
+        if forward in self._forwards:
+            self._forwards[forward].moved = True
         self._wire.acknowledge(forward, size)
         self._connection.taken()
+        if self._stall is not None and self._wire.unacknowledged <= self._limits.input_buffer_bytes // 2:
+            self._stall.cancel()  # the client is read from again
+            self._stall = None
+
+    def _watch_for_stall(self) -> None:
+        """From now on the client is not read from until enough of what it has sent is taken."""
+        for forward in self._forwards.values():
+            forward.moved = False
+        self._stall = self._loop.call_later(self._limits.stall_timeout, self._end_stall)
+
+    def _end_stall(self) -> None:
+        """One connection holds up all others, if there are any: the one of which most lies there untouched has to go.
+
+        Without a word on its error stream: kubectl takes any as a reason to end all its connections.
+        """
+        self._stall = None
+        still = [forward for forward in self._forwards.values() if not forward.moved and forward.queue.held]
+        if still and len(self._forwards) > 1:
+            worst = max(still, key=lambda forward: forward.queue.held)
+            log.warning(
+                "resetting a connection to port %d, which has taken nothing for %g s and holds up others of its client",
+                worst.port,
+                self._limits.stall_timeout,
+            )
+            worst.cancel()
+        self._watch_for_stall()  # until it has gone, and what it held with it
 
     def _leave(self) -> None:
         """The client has gone, broke the protocol, or was told to."""
         if self._over:
             return
         self._over = True
-        for timer in self._waiting.values():
+        for timer in (*self._waiting.values(), *([self._stall] if self._stall else [])):
             timer.cancel()
         self._waiting.clear()
         for forward in self._forwards.values():
@@ -162,8 +193,9 @@ class _NoTimer:
 class _Forward:
     """One connection; a ``PortStream``."""
 
-    def __init__(self, owner: PortForwarding, number: int) -> None:
-        self.number = number
+    def __init__(self, owner: PortForwarding, number: int, port: int) -> None:
+        self.number, self.port = number, port
+        self.moved = False  # whether something of it was taken since the client is held up
         self.queue = ByteQueue(lambda size: owner._taken(number, size))
         self.task: asyncio.Task[None] | None = None
         self.leaving: asyncio.TimerHandle | _NoTimer = _NoTimer()

@@ -22,6 +22,8 @@ class StreamLimits:
         creation_timeout: for the client to open all streams of a command, or both of a forwarded connection.
         ping_interval: of silence, after which the client gets a ping, so that nobody on the way forgets the connection.
         input_buffer_bytes: of one session that the node reads ahead of who takes them.
+        stall_timeout: of one port-forward: a connection whose port takes nothing of what is there for so long, while that
+            holds up others of the same client, is reset. Kubernetes' SPDY has no flow control for single streams.
         write_buffer_bytes: of one session held for a client that is slower than the node.
         max_unsent_bytes: answers held for a client that sends without reading; beyond that it is cut.
         linger_timeout: after the end of a command whose client still sends: what it sends is thrown away for so long.
@@ -35,6 +37,7 @@ class StreamLimits:
     creation_timeout: float = 30.0
     ping_interval: float = 30.0
     input_buffer_bytes: int = 256 * 1024
+    stall_timeout: float = 30.0
     write_buffer_bytes: int = 64 * 1024
     max_unsent_bytes: int = 1024 * 1024
     linger_timeout: float = 0.5
