@@ -376,6 +376,35 @@ async def test_a_deletion_outlives_a_runtime_that_fails_amid_it(tmp_path: Path, 
         assert list(tmp_path.glob("*.json")) == []
 
 
+async def test_an_engine_that_is_left_ends_the_removals_that_it_has_begun(tmp_path: Path) -> None:
+    """Its clients see the pod's end before that, and may stop the node then."""
+    async with running_engine(tmp_path) as e:
+        await e.engine.create_pod(pod())
+        await settle()
+        e.runtime.refusals = ["remove"]
+        await e.engine.delete_pod(pod())
+        while e.status.phase != "Failed":
+            await asyncio.sleep(0.01)
+        assert e.runtime.instances != {}
+    assert e.runtime.instances == {}
+    assert list(tmp_path.glob("*.json")) == []
+
+
+async def test_an_engine_that_is_left_waits_for_no_runtime_that_removes_nothing(tmp_path: Path) -> None:
+    async with running_engine(tmp_path) as e:
+        await e.engine.create_pod(pod())
+        await settle()
+        e.runtime.refusals = ["remove"] * 100
+        await e.engine.delete_pod(pod())
+        await settle()
+        before = e.runtime.clock.monotonic()
+    assert e.runtime.clock.monotonic() - before < 11
+    e.runtime.refusals = []
+    async with running_engine(tmp_path, e.runtime) as e:  # the next one does
+        await asyncio.sleep(10)
+        assert e.runtime.instances == {}
+
+
 async def test_a_restart_outlives_a_runtime_that_cannot_remove_the_run_before(tmp_path: Path) -> None:
     async with running_engine(tmp_path) as e:
         await crashed_twice(e)

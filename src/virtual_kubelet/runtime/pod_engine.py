@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from contextvars import copy_context
 from dataclasses import replace
-from typing import Self
+from typing import Final, Self
 
 from virtual_kubelet.contracts.context import ProviderContext
 from virtual_kubelet.contracts.pods import PodKey, PodStatusCallback
@@ -52,6 +52,9 @@ from virtual_kubelet.volumes.sources import VolumeSources
 __all__ = ["PodEngine"]
 
 log = get_logger(__name__)
+
+#: Seconds that pods which are being removed have for it when the engine is left.
+_GOING: Final = 10.0
 
 
 class PodEngine(EngineStreams):
@@ -128,6 +131,10 @@ class PodEngine(EngineStreams):
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        """Pods are left as they are, but for those of which only containers and files are left: these go first."""
+        going = [held.task for held in self._pods.values() if held.task and held.state.stage is PodStage.REMOVING]
+        if going:
+            await asyncio.wait(going, timeout=_GOING)
         await self._open.aclose()
 
     def _cancel(self) -> None:

@@ -48,8 +48,9 @@ WORKLOADS: Final[dict[str, str]] = {
         "    c.close()\n"
         's = socket.create_server(("", {port}))\n'
         "while True: threading.Thread(target=echo, args=(s.accept()[0],), daemon=True).start()'; "
-        "elif command -v busybox >/dev/null 2>&1; then exec busybox nc -lk -p {port} -e cat; "
-        "else exec nc -lk -p {port} -e cat; fi"
+        # Builds of busybox spell "listen again and again" in one of two ways.
+        "else command -v busybox >/dev/null 2>&1 && b=busybox || b=; "
+        "$b nc --help 2>&1 | grep -q -e -lk && l=-lk || l=-ll; exec $b nc $l -p {port} -e cat; fi"
     ),
     # Answers HTTP on port {port}: / with 200, what there is not with 404.
     "serves-http": (

@@ -18,6 +18,8 @@ __all__ = ["JudgedNode", "NodeInProcess", "NodeProcess", "run_options"]
 #: Seconds until a node must be Ready, and until one that was told to end is killed.
 _START: Final = 120.0
 _STOP: Final = 30.0
+#: A cluster that signs no serving certificates takes self-signed ones, after so long.
+_SELF_SIGNED: Final = "20s"
 #: Lines of its log that are kept.
 _LINES: Final = 40
 
@@ -191,15 +193,24 @@ def run_options(
     provider_config: Path | None,
     serving: tuple[Path, Path] | None,
     allow_host_processes: bool,
+    bootstrap: Path | None = None,
 ) -> list[str]:
-    """The options of ``virtual-kubelet run`` for a node that is judged; ``serving``: on this machine only."""
+    """The options of ``virtual-kubelet run`` for a node that is judged, under its own identity.
+
+    Args:
+        kubeconfig: the node's own.
+        serving: certificate and key, for a cluster on this machine.
+        bootstrap: for another cluster: a kubeconfig with which the node asks for its certificates, both of them.
+    """
     options = ["--kubeconfig", str(kubeconfig), "--provider", provider, "--state-dir", str(state_directory)]
     options += ["--disable-taint", "--startup-timeout", "100s", "--log-level", "warn"]
     if serving is not None:
         options += ["--listen", "127.0.0.1:0", "--node-ip", "127.0.0.1"]
         options += ["--tls-cert-file", str(serving[0]), "--tls-private-key-file", str(serving[1])]
     else:
-        options += ["--listen", ":0"]
+        options += ["--listen", ":0", "--rotate-server-certificates", "--self-signed-fallback", _SELF_SIGNED]
+    if bootstrap is not None:
+        options += ["--bootstrap-kubeconfig", str(bootstrap)]
     if provider_config is not None:
         options += ["--provider-config", str(provider_config)]
     if allow_host_processes:

@@ -26,6 +26,7 @@ from virtual_kubelet.provider_binding import ProviderSource, provider_label
 from virtual_kubelet.provider_registry import load_provider
 from virtual_kubelet.telemetry.logs import get_logger
 from virtual_kubelet.testing.cluster_user import ClusterUser, NotSeenError
+from virtual_kubelet.testing.conformance.approval import approving
 from virtual_kubelet.testing.conformance.check import Check, all_checks
 from virtual_kubelet.testing.conformance.declaration import Declaration, find_declaration, read_declaration
 from virtual_kubelet.testing.conformance.judge import Judge
@@ -127,12 +128,14 @@ async def _prepare(
             raise ConfigurationError(
                 "a provider that has no name runs on the dev cluster only", hint="name it as module:Name"
             )
-        node = NodeProcess(name, _options(config, config.provider, admin, folder, None))
+        node = NodeProcess(name, _options(config, config.provider, folder / "node.kubeconfig", folder, None, admin))
     client = await stack.enter_async_context(ApiClient(await asyncio.to_thread(load_kubeconfig, admin), retries=2))
     version = await client.server_version()
     await client.create(NAMESPACES, Namespace(metadata=ObjectMeta(name=name)))
     stack.push_async_callback(_remove, client, name)
     await _service_account(client, name)
+    if config.kubeconfig is not None:
+        await stack.enter_async_context(approving(client, name))
     stack.push_async_callback(node.stop)  # one that is not Ready in time is ended, too
     await node.start()
     user = await stack.enter_async_context(ClusterUser(client, name, patience=config.timeout / 2))
@@ -167,11 +170,17 @@ async def _dev_node(config: ConformanceConfig, cluster: DevCluster, name: str, f
 
 
 def _options(
-    config: ConformanceConfig, provider: str, kubeconfig: Path, folder: Path, serving: tuple[Path, Path] | None
+    config: ConformanceConfig,
+    provider: str,
+    kubeconfig: Path,
+    folder: Path,
+    serving: tuple[Path, Path] | None,
+    bootstrap: Path | None = None,
 ) -> list[str]:
     return run_options(
         provider=provider,
         kubeconfig=kubeconfig,
+        bootstrap=bootstrap,
         state_directory=folder / "state",
         provider_config=config.provider_config,
         serving=serving,
