@@ -7,13 +7,24 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from virtual_kubelet.contracts.runtime import ContainerExit, ContainerInstance, PodSandbox
-from virtual_kubelet.objects.core_v1 import Container, Pod, PodSpec, Probe
+from virtual_kubelet.objects.core_v1 import (
+    Container,
+    ContainerResizePolicy,
+    Lifecycle,
+    LifecycleHandler,
+    Pod,
+    PodSpec,
+    Probe,
+    ResourceRequirements,
+    SleepAction,
+)
 from virtual_kubelet.objects.meta_v1 import ObjectMeta
 from virtual_kubelet.runtime import pod_events as on
 from virtual_kubelet.runtime.next_steps import advance
@@ -204,12 +215,22 @@ class PodMachine(RuleBasedStateMachine):
         sidecars=st.integers(0, 2),
         main=st.integers(1, 2),
         probe=st.booleans(),
+        hooks=st.booleans(),
+        sandbox=st.booleans(),
     )
-    def begin(self, policy: str, init: int, sidecars: int, main: int, probe: bool) -> None:
-        self.m = Machine.of(pod(policy, init=init, sidecars=sidecars, main=main, probe=probe))
+    def begin(self, policy: str, init: int, sidecars: int, main: int, probe: bool, hooks: bool, sandbox: bool) -> None:
+        one = pod(policy, init=init, sidecars=sidecars, main=main, probe=probe)
+        if hooks:
+            handler = LifecycleHandler(sleep=SleepAction(seconds=5))
+            for container in one.spec.containers:
+                container.lifecycle = Lifecycle(post_start=handler, pre_stop=handler)
+        self.m = Machine.of(one)
         self.deadline: float | None = None
         self.attempts: dict[str, int] = {}
         self.ended = False
+        self.boxes = 0
+        if sandbox:
+            self.m.state.sandbox = PodSandbox("box-0", {}, [])
 
     def names(self, *phases: ContainerPhase) -> list[str]:
         return [r.name for r in self.m.state.containers if r.phase in phases]
@@ -263,6 +284,51 @@ class PodMachine(RuleBasedStateMachine):
             elif isinstance(action, on.CutStart):
                 self.m.take(on.NotStarted(action.name))
 
+    @rule(data=st.data(), error=st.sampled_from([None, "Exec lifecycle hook failed"]))
+    def ends_its_hook(self, data: st.DataObject, error: str | None) -> None:
+        names = self.names(ContainerPhase.POST_START, ContainerPhase.STOPPING)
+        if names:
+            name = data.draw(st.sampled_from(names))
+            post_start = self.m.record(name).phase is ContainerPhase.POST_START
+            self.m.take(on.HookDone(name, post_start=post_start, error=error))
+
+    @rule()
+    def loses_its_sandbox(self) -> None:
+        box = self.m.state.sandbox
+        if box is not None:
+            self.m.take(on.SandboxLost(box.id))
+
+    @rule(fails=st.booleans())
+    def is_prepared(self, fails: bool) -> None:
+        if self.m.state.stage is PodStage.PREPARING:
+            self.boxes += 1
+            box = PodSandbox(f"box-{self.boxes}", {}, [])
+            self.m.take(on.PreparationFailed("FailedMount", "no") if fails else on.Prepared(box))
+
+    @rule(data=st.data(), cpu=st.sampled_from(["1", "2"]), anew=st.booleans())
+    def is_resized(self, data: st.DataObject, cpu: str, anew: bool) -> None:
+        one = msgspec.convert(msgspec.to_builtins(self.m.state.pod), Pod)
+        container = data.draw(st.sampled_from(one.spec.containers))
+        container.resources = ResourceRequirements(limits={"cpu": cpu})
+        policy = "RestartContainer" if anew else "NotRequired"
+        container.resize_policy = [ContainerResizePolicy(resource_name="cpu", restart_policy=policy)]
+        self.m.take(on.Updated(one))
+
+    @rule(data=st.data(), fails=st.booleans(), refused=st.booleans())
+    def has_its_resize_answered(self, data: st.DataObject, fails: bool, refused: bool) -> None:
+        asked = [action for action in self.m.go() if isinstance(action, on.Resize)]
+        if asked:
+            one = data.draw(st.sampled_from(asked))
+            failed = on.ResizeFailed(one.name, one.container_id, "no", refused)
+            self.m.take(failed if fails else on.Resized(one.name, one.container_id, one.resources))
+
+    @rule()
+    def is_evicted(self) -> None:
+        self.m.take(on.Evicted("too large"))
+        if self.m.state.stage is PodStage.ENDING and not self.m.state.deleting:
+            until = self.m.now + 1
+            self.deadline = until if self.deadline is None else min(self.deadline, until)
+
     @rule(grace=st.integers(0, 40))
     def is_deleted(self, grace: int) -> None:
         until = self.m.now + grace
@@ -279,6 +345,13 @@ class PodMachine(RuleBasedStateMachine):
     @invariant()
     def one_start_at_a_time(self) -> None:
         assert len(self.names(ContainerPhase.STARTING, ContainerPhase.POST_START)) <= 1
+
+    @invariant()
+    def what_runs_with_other_resources_than_its_spec_says_is_said_to(self) -> None:
+        status = build_status(self.m.state, host_ips=[], pod_ips=[], now=at(self.m.now).wall)
+        told = any(condition.type.startswith("PodResize") for condition in status.conditions or ())
+        ended = self.m.state.stage in (PodStage.ENDED, PodStage.REMOVING, PodStage.GONE)
+        assert told == (bool(self.m.state.resizing) and not ended)
 
     @invariant()
     def restart_counts_never_fall(self) -> None:

@@ -74,6 +74,7 @@ __all__ = [
     "Started",
     "Stop",
     "StopProbes",
+    "StrayFound",
     "Updated",
 ]
 
@@ -308,6 +309,14 @@ class Removed:
 
 
 @dataclass(frozen=True, slots=True)
+class StrayFound:
+    """The runtime has a container of this pod that is none of its runs."""
+
+    container: str
+    container_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Forget:
     """These runs are gone from the runtime."""
 
@@ -325,5 +334,6 @@ PodEvent: TypeAlias = (
     | Evicted
     | Emptied
     | Removed
+    | StrayFound
     | Forget
 )

@@ -208,6 +208,14 @@ def _removed(state: PodState, event: on.Removed, _: TransitionOptions, now: Now)
     return []
 
 
+def _stray_found(state: PodState, event: on.StrayFound, _: TransitionOptions, now: Now) -> list[Action]:
+    if event.container_id in state.obsolete:
+        return []
+    state.obsolete.append(event.container_id)
+    message = f"Container {event.container_id} is none of this pod's runs and is removed"
+    return [on.Record("Warning", "UnknownContainer", message, event.container if state.find(event.container) else None)]
+
+
 def _forget(state: PodState, event: on.Forget, _: TransitionOptions, now: Now) -> list[Action]:
     state.obsolete = [one for one in state.obsolete if one not in event.ids]
     return []
@@ -240,5 +248,6 @@ POD_TABLE: Final[Mapping[tuple[PodStage, type[Any]], PodEntry]] = {
     **{(stage, on.Deleted): _to(_deleted, Stage.ENDING) for stage in _BEFORE_THE_END},
     **{(stage, on.End): _to(_end, Stage.ENDING) for stage in _BEFORE_THE_END},
     **{(stage, on.Evicted): _to(_evicted, Stage.ENDING) for stage in _BEFORE_THE_END},
+    **{(stage, on.StrayFound): _to(_stray_found, stage) for stage in (*_BEFORE_THE_END, Stage.ENDING, Stage.ENDED)},
     **{(stage, on.Forget): _to(_forget, stage) for stage in (*_BEFORE_THE_END, Stage.ENDING, Stage.ENDED)},
 }
