@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tests.contract.commands import processes_with
 from tests.providers.test_process_provider import Node, is_supervisor, node_in, pod, sleepers
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.objects.core_v1 import Pod
-from virtual_kubelet.providers.process import process_tree
+from virtual_kubelet.providers.process import process_start, process_tree
 
 pytestmark = [pytest.mark.may_block, pytest.mark.timeout(180)]
 
@@ -215,6 +216,19 @@ def test_a_process_that_is_not_written_down_never_begins(tmp_path: Path, how: st
         pass
     assert not marker.exists()
     assert ("No space left on device" in done.stderr) == (how == "full disk")
+
+
+def test_a_child_that_hangs_before_it_begins_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdout", "stderr"):
+        os.mkfifo(tmp_path / name)
+    # The child is a fork of this process.
+    monkeypatch.setattr(process_start, "make_namespace", lambda request, staging: time.sleep(3600))
+    pids: list[int] = []
+    request = {"cwd": "/", "env": {}, "argv": ["true"], "namespaces": ["mnt"]}
+    failure = process_start.spawn(str(tmp_path), request, 1 << 61, pids.append, patience=0.1)
+    assert isinstance(failure, dict)
+    assert "it has not begun within 0.1 s" in failure["message"]
+    assert os.waitpid(pids[0], 0)[1] == signal.SIGKILL
 
 
 async def test_what_an_earlier_supervisor_left_half_made_is_in_nobodys_way(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_a_user_has_volumes_in_a_user_namespace_and_is_still_who_he_was(home: Pa
         echo kept > /{place}/data/file; cat /{place}/data/file
         (echo no > /{place}/settings/colour) 2>&1 | grep -o 'Read-only file system'
         grep CapEff /proc/self/status | cut -f2; echo done > /dev/termination-log
-        until [ -e /{place}/data/hook ]; do sleep 0.02; done; cat /{place}/data/hook
+        until [ -s /{place}/data/hook ]; do sleep 0.02; done; cat /{place}/data/hook
     """
     hook = {"exec": {"command": ["sh", "-c", f"id -u > /{place}/data/hook"]}}
     mounts = {f"/{place}/settings": "settings", f"/{place}/data": "data"}

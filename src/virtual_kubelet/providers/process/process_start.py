@@ -6,10 +6,12 @@ Standard library only.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import resource
+import select
 import signal
 import termios
 
@@ -36,9 +38,17 @@ def raise_open_files() -> None:
 
 
 def spawn(
-    directory: str, request: dict[str, Any], mark: int, on_forked: Callable[[int], None], terminal: int | None = None
+    directory: str,
+    request: dict[str, Any],
+    mark: int,
+    on_forked: Callable[[int], None],
+    terminal: int | None = None,
+    patience: float = 30.0,
 ) -> int | dict[str, Any]:
     """Fork and exec; gives the pid, or what went wrong. ``terminal`` takes the place of the FIFOs in the directory.
+
+    A child that is not over with all that after ``patience`` seconds (a volume of a server that does not answer, say) is
+    given up: everything else waits for it meanwhile.
 
     The child waits until ``on_forked(pid)`` has returned, that is, until it is written down, and ends if we do not live
     to say so: nothing ever runs that nobody knows of. What goes wrong later it tells through a pipe that exec closes.
@@ -61,6 +71,12 @@ def spawn(
         raise
     os.close(go)
     with os.fdopen(told, "rb") as file:
+        poll = select.poll()
+        poll.register(file, select.POLLIN)
+        if not poll.poll(patience * 1000):
+            os.kill(pid, signal.SIGKILL)  # whoever has it for a child collects it when it ends, if it ever does
+            why = f"it has not begun within {patience:g} s: a file or a mount of the machine does not answer"
+            return {"error": "start", "errno": errno.ETIMEDOUT, "message": why}
         failure = file.read()
     if failure:
         os.waitpid(pid, 0)
