@@ -26,6 +26,9 @@ MAY_BLOCK = [
     ("virtual_kubelet/runtime/checkpoint.py", "__init__"),
 ]
 
+#: Folders whose tests take the most seconds, the longest first.
+LONG = ("tests/testing/", "tests/cli/", "tests/contract/", "providers/docker/")
+
 
 def pytest_configure() -> None:
     # The environment's own kubectl, whatever else this machine has.
@@ -58,6 +61,16 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped, where nothing may: {report.longrepr}"
     return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that wait for clusters, processes and engines begin first: at the end no worker waits for a long one."""
+
+    def place(item: pytest.Item) -> int:
+        return next((index for index, folder in enumerate(LONG) if item.nodeid.startswith(folder)), len(LONG))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
