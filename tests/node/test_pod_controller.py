@@ -29,6 +29,7 @@ from virtual_kubelet.objects.core_v1 import (
     EnvVarSource,
     Pod,
     PodCondition,
+    PodReadinessGate,
     PodStatus,
 )
 from virtual_kubelet.objects.times import parse_time
@@ -204,6 +205,22 @@ async def test_a_status_change_alone_calls_nobody() -> None:
         api.change("p", lambda obj: obj["status"].update(nominatedNodeName="x"))
         await asyncio.sleep(5)
         assert provider.calls == calls
+
+
+async def test_a_condition_that_a_pod_waits_for_is_told_by_update_pod_and_no_other() -> None:
+    api, provider = PodApi(), NotifyingProvider()
+    gate = PodReadinessGate(condition_type="example.com/gate")
+    set_by_others = {"type": "example.com/gate", "status": "True"}
+    async with controlled(api, provider):
+        api.put_pod(pod("gated", readiness_gates=[gate]))
+        api.put_pod(pod("free"))
+        await until(lambda: {api.status(name).phase for name in ("gated", "free")} == {"Running"})
+        for name in ("free", "gated"):
+            api.change(name, lambda obj: obj["status"]["conditions"].append(dict(set_by_others)))
+        await until(lambda: provider.count("update", "gated") == 1)
+        api.change("gated", lambda obj: obj["status"].update(nominatedNodeName="x"))
+        await asyncio.sleep(5)
+        assert (provider.count("update", "gated"), provider.count("update", "free")) == (1, 0)
 
 
 async def test_the_event_filter_leaves_pods_alone() -> None:

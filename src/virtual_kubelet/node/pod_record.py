@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -12,7 +13,21 @@ from virtual_kubelet.environment.settled import SettledEnvironment
 from virtual_kubelet.node.cached_pod import CachedPod
 from virtual_kubelet.objects.core_v1 import Pod, PodCondition, PodStatus, ResourceRequirements
 
-__all__ = ["Applied", "PodRecord"]
+__all__ = ["Applied", "PodRecord", "gates_of"]
+
+#: Conditions that a node itself sets.
+_OWN: Final = frozenset(
+    {
+        "PodScheduled",
+        "PodReadyToStartContainers",
+        "Initialized",
+        "ContainersReady",
+        "Ready",
+        "DisruptionTarget",
+        "PodResizePending",
+        "PodResizeInProgress",
+    }
+)
 
 
 class Applied(NamedTuple):
@@ -21,10 +36,18 @@ class Applied(NamedTuple):
     spec: msgspec.Raw
     labels: dict[str, str] | None
     annotations: dict[str, str] | None
+    gates: Sequence[tuple[str, str]]
 
     @classmethod
     def of(cls, pod: CachedPod) -> Applied:
-        return cls(pod.spec, pod.metadata.labels, pod.metadata.annotations)
+        return cls(pod.spec, pod.metadata.labels, pod.metadata.annotations, gates_of(pod))
+
+
+def gates_of(pod: CachedPod) -> Sequence[tuple[str, str]]:
+    """Type and status of conditions that others have set, of a pod with ``readinessGates``: whether it is ready is theirs
+    to say too."""
+    others = [(c.type, c.status) for c in pod.status.conditions or () if c.type not in _OWN]
+    return tuple(others) if others and b'"readinessGates"' in bytes(pod.spec) else ()
 
 
 class PodRecord:

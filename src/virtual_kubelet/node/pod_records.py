@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.node.cached_pod import CachedPod
 from virtual_kubelet.node.pod_controller_config import PodControllerConfig
-from virtual_kubelet.node.pod_record import PodRecord
+from virtual_kubelet.node.pod_record import PodRecord, gates_of
 from virtual_kubelet.node.pod_status_patch import check_status, is_terminal
 from virtual_kubelet.objects.core_v1 import Pod, PodStatus
 from virtual_kubelet.telemetry.logs import get_logger
@@ -115,6 +115,7 @@ class PodRecords:
             or now.labels != was.labels
             or now.annotations != was.annotations
             or now.finalizers != was.finalizers
+            or gates_of(new) != gates_of(old)
         ):
             record.attempts = 0
             self._wake(record)

@@ -185,7 +185,10 @@ class PodSync:
                     self._environment.adopt(record, wanted, record.found)
                 if differs(wanted, record.found):
                     return True
-            record.applied, record.found = Applied.of(pod), None
+            applied = Applied.of(pod)
+            if applied.gates:
+                return True  # the provider may have asked for its conditions before they were known here
+            record.applied, record.found = applied, None
             return False
         return record.applied != Applied.of(pod)
 
