@@ -19,9 +19,9 @@ from virtual_kubelet.providers.process.supervised_container import log_numbers, 
 
 __all__ = ["LogReader", "parse_line", "parse_lines", "text_of"]
 
-_CHUNK: Final = 256 * 1024
+_CHUNK: Final = 128 * 1024
 #: Before each line's text, as the supervisor writes nearly all of them.
-_HEADS: Final = re.compile(rb"\n[^ \n]{29}Z [^ \n]{6} F ")
+_HEADS: Final = re.compile(rb"\n.{29}Z .{6} F ")
 
 
 def parse_line(line: bytes) -> LogLine:
