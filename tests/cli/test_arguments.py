@@ -10,7 +10,7 @@ import pytest
 
 from virtual_kubelet.cli import _parse, arguments, build_parser
 from virtual_kubelet.cli.arguments import Address
-from virtual_kubelet.cli.run import _GONE
+from virtual_kubelet.cli.run_options import _GONE
 
 
 def parse(*given: str, **environment: str) -> argparse.Namespace:

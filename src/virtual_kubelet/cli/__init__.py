@@ -12,6 +12,7 @@ from virtual_kubelet.cli import completion, conformance, providers, rbac, run, u
 from virtual_kubelet.cli.arguments import Command, Parser, add_logging, exit_code_table, resolve_environment
 from virtual_kubelet.cli.exit_codes import ExitCode
 from virtual_kubelet.cli.failures import report
+from virtual_kubelet.cli.run_options import unknown_option
 
 __all__ = ["build_parser", "main"]
 
@@ -72,7 +73,7 @@ def _parse(parser: Parser, given: Sequence[str], environment: Mapping[str, str])
         parser.print_help()
         raise SystemExit(ExitCode.USAGE if given else ExitCode.OK)
     if unknown:
-        parser.error(run.unknown_option(unknown[0]))
+        parser.error(unknown_option(unknown[0]))
     parsed.log_level = getattr(parsed, "log_level", None) or getattr(parsed, "default_log_level", "info")
     parsed.log_format = getattr(parsed, "log_format", "text")
     try:

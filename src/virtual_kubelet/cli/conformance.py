@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from virtual_kubelet.cli import arguments as types
 from virtual_kubelet.cli.arguments import add_logging, exit_code_table
 from virtual_kubelet.cli.exit_codes import ExitCode
-from virtual_kubelet.cli.run import add_provider_options, search_here
+from virtual_kubelet.cli.run import search_here
+from virtual_kubelet.cli.run_options import add_provider_options
 from virtual_kubelet.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 from virtual_kubelet.cli import arguments as types
 from virtual_kubelet.cli.arguments import Address, add_logging, exit_code_table, from_environment
 from virtual_kubelet.cli.exit_codes import ExitCode
-from virtual_kubelet.cli.run import add_provider_options, provider_factory
+from virtual_kubelet.cli.run import provider_factory
+from virtual_kubelet.cli.run_options import add_provider_options
 from virtual_kubelet.errors import ConfigurationError
 
 if TYPE_CHECKING:

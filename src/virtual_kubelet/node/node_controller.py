@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from virtual_kubelet.clock import Clock, SystemClock
@@ -33,12 +32,13 @@ from virtual_kubelet.node.readiness import (
 )
 from virtual_kubelet.node.refusals import NodeEventRecorder
 from virtual_kubelet.node.registration import NodeRegistration, Written, copy_node
+from virtual_kubelet.node.status_error_handler import StatusErrorHandler, ask_handler
 from virtual_kubelet.objects.core_v1 import Node, NodeAddress, NodeCondition
 from virtual_kubelet.telemetry.logs import bind, get_logger
 from virtual_kubelet.telemetry.metrics import Metrics
 from virtual_kubelet.telemetry.tracing import span
 
-__all__ = ["DEFAULT_STATUS_UPDATE_INTERVAL", "NodeController", "StatusErrorHandler"]
+__all__ = ["DEFAULT_STATUS_UPDATE_INTERVAL", "NodeController"]
 
 log = get_logger(__name__)
 
@@ -49,9 +49,6 @@ DEFAULT_STARTUP_GRACE: Final = 30.0
 #: Seconds before a failed status write is tried again: the first, doubling, to the last.
 _FIRST_RETRY: Final = 1.0
 _LAST_RETRY: Final = 10.0
-
-#: Takes the error of a status write. Returning means "handled": the write is tried once more. Raising means it is not.
-StatusErrorHandler = Callable[[Exception], Awaitable[None] | None]
 
 _API_ERRORS: Final = (ApiError, ApiConnectionError)
 #: At the start these end ``run``: waiting does not cure them, and somebody is there to read them.
@@ -302,7 +299,7 @@ class NodeController:
         except _API_ERRORS as error:
             failure: Exception = error
         if self._handler is not None:
-            unhandled = await self._ask_handler(self._handler, failure)
+            unhandled = await ask_handler(self._handler, failure, timeout=self._interval)
             if unhandled is None:
                 try:
                     await self._write(heartbeat, create=self._recreate)
@@ -313,17 +310,6 @@ class NodeController:
                 failure = unhandled
         self._failed(failure)
         return False
-
-    async def _ask_handler(self, handler: StatusErrorHandler, error: Exception) -> Exception | None:
-        """None if the handler took care of it; else what it raised."""
-        try:
-            async with asyncio.timeout(self._interval):
-                answer = handler(error)
-                if inspect.isawaitable(answer):
-                    await answer
-        except Exception as raised:  # noqa: BLE001 - returned, and the caller reports it
-            return raised
-        return None
 
     async def _write(self, heartbeat: bool, *, create: bool) -> None:
         async with self._writing:

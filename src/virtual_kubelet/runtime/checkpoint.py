@@ -32,7 +32,7 @@ class _Checkpoint(msgspec.Struct):
 
 
 class PodCheckpoints:
-    """Blocking but for ``encode``: call it in a thread."""
+    """Blocking but for ``encode`` and ``seal``: call it in a thread."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -41,7 +41,13 @@ class PodCheckpoints:
     @staticmethod
     def encode(state: PodState, now: Now) -> bytes:
         """What ``save`` writes."""
-        return msgspec.json.encode(_Checkpoint(_VERSION, state, now.monotonic, now.wall))
+        return PodCheckpoints.seal(msgspec.json.encode(state), now)
+
+    @staticmethod
+    def seal(state: bytes, now: Now) -> bytes:
+        """The same, of a state that is JSON already."""
+        shown = {"version": _VERSION, "state": msgspec.Raw(state), "monotonic": now.monotonic, "wall": now.wall}
+        return msgspec.json.encode(shown)
 
     def save(self, uid: str, content: bytes) -> None:
         """Raises ``OSError``, such as for a full disk; what was there before stays."""

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from shutil import rmtree
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.contracts.runtime import ContainerExit
@@ -26,6 +26,7 @@ from virtual_kubelet.runtime.engine_parts import EngineParts, ExitSink
 from virtual_kubelet.runtime.field_path import field_path
 from virtual_kubelet.runtime.hooks import HookFailedError
 from virtual_kubelet.runtime.pod_state import PodStage, PodState
+from virtual_kubelet.runtime.retries import retries
 from virtual_kubelet.runtime.termination_message import TAIL, fallback_message, read_message, tail_of_log
 from virtual_kubelet.telemetry.logs import get_logger
 from virtual_kubelet.volumes.pod_volumes import PodVolumes
@@ -33,9 +34,6 @@ from virtual_kubelet.volumes.pod_volumes import PodVolumes
 __all__ = ["PodOperations"]
 
 log = get_logger(__name__)
-
-#: Seconds until something that failed is tried again: doubled from the first to the second.
-_RETRY: Final = (0.5, 60.0)
 
 
 class PodInbox(ExitSink, Protocol):
@@ -227,22 +225,22 @@ class PodOperations:
 
     async def _bring_volumes_up(self, call: Callable[[Pod], Awaitable[None]]) -> None:
         """Until it has succeeded, and nothing has changed meanwhile. What runs goes on with what it has."""
-        delay = _RETRY[0]
+        backoff = retries()
         while True:
             self._refreshes = False
             try:
                 await call(self._state.pod)
                 if not self._refreshes:
                     return
-                call, delay = self._volumes.refresh, 0.0
+                call = self._volumes.refresh
+                continue
             except MountError as error:
                 self._record_all(error)
             except OSError as error:
                 log.warning("a pod's volumes could not be brought up to date: %s", error)
                 message = f"MountVolume.SetUp failed: {error.strerror or error}"
                 self._parts.context.record_event(self._key, "Warning", "FailedMount", message)
-            await asyncio.sleep(delay)
-            delay = min(_RETRY[1], max(_RETRY[0], delay * 2))
+            await asyncio.sleep(backoff.next())
 
     async def _watch_usage(self) -> None:
         """What of the pod grows beyond its limit is the end of it."""
@@ -382,7 +380,7 @@ class PodOperations:
         self._parts.checkpoints.remove(self._key.uid)
 
     async def _until_done(self, call: Any) -> None:
-        delay = _RETRY[0]
+        backoff = retries()
         while True:
             try:
                 await call()
@@ -390,8 +388,7 @@ class PodOperations:
             except Exception as error:
                 # Whatever a runtime or a disk raises: nothing of a pod is left behind, however long that takes.
                 log.warning("a part of a pod could not be removed: %s", error, exc_info=error)
-            await asyncio.sleep(delay)
-            delay = min(_RETRY[1], delay * 2)
+            await asyncio.sleep(backoff.next())
 
 
 def _text(error: BaseException) -> str:

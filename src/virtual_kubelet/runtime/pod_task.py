@@ -21,6 +21,7 @@ from virtual_kubelet.runtime.engine_parts import EngineParts
 from virtual_kubelet.runtime.next_steps import advance, is_over
 from virtual_kubelet.runtime.pod_operations import PodOperations
 from virtual_kubelet.runtime.pod_state import ContainerPhase, PodStage, PodState
+from virtual_kubelet.runtime.retries import LONGEST, retries
 from virtual_kubelet.runtime.status import build_status
 from virtual_kubelet.runtime.transitions import apply
 from virtual_kubelet.telemetry.logs import bind, get_logger
@@ -30,8 +31,6 @@ __all__ = ["PodTask"]
 
 log = get_logger(__name__)
 
-#: Seconds until something that failed is tried again: doubled from the first to the second.
-_RETRY: Final = (0.5, 60.0)
 #: Seconds; a loop may wake a little before the time.
 _SHORTEST_WAIT: Final = 0.01
 _STARTS: Final = frozenset({ContainerPhase.STARTING, ContainerPhase.POST_START})
@@ -49,6 +48,7 @@ class PodTask:
         self._inbox: list[on.ContainerEvent | on.PodEvent] = []
         self._wake = asyncio.Event()
         self._saved = b""
+        self._unsaved = True
         self._untold: list[PodStatus] = []
         self._held_since: float | None = None
         self._operations = PodOperations(parts, state, self.key, self)
@@ -99,7 +99,7 @@ class PodTask:
                 await self._run()
 
     async def _run(self) -> None:
-        retry = _RETRY[0]
+        backoff = retries()
         adopted, self._adopted = self._adopted, []
         self._operations.resume()
         while not self.gone:
@@ -107,11 +107,12 @@ class PodTask:
             try:
                 with span("sync pod", namespace=self.key.namespace, pod=self.key.name):
                     wait = await self._sync(adopted)
-                retry, adopted = _RETRY[0], []
+                backoff.healthy()
+                adopted = []
             except Exception as error:
                 # A fault of ours: the pod's task outlives it, says it, and tries again.
                 log.error("a pod could not be brought forward: %s", error, exc_info=error)
-                wait, retry = retry, min(_RETRY[1], retry * 2)
+                wait = backoff.next()
             if self.gone:
                 return
             try:
@@ -133,6 +134,8 @@ class PodTask:
             due += made
         now = parts.now()
         steps = advance(state, options, now)
+        # State changes by events and by steps, and each of these has something to be done.
+        self._unsaved |= bool(events or steps.actions or actions)
         due += steps.actions
         if any(isinstance(action, on.Report) for action in steps.actions) or not self._is_held(now.monotonic):
             self.report()
@@ -173,7 +176,7 @@ class PodTask:
         )
         if status == self.status:
             return
-        self.status = status
+        self.status, self._unsaved = status, True
         state.conditions = status.conditions or []
         self._untold.append(status)
 
@@ -187,17 +190,18 @@ class PodTask:
         """Write the checkpoint, if it says something else than before. A disk that is full holds nothing up: it is tried
         again, in the seconds that are given then."""
         parts, state = self._parts, self.state
-        if state.stage in (PodStage.REMOVING, PodStage.GONE):
+        if not self._unsaved or state.stage in (PodStage.REMOVING, PodStage.GONE):
             return None
         content = msgspec.json.encode(state)
         if content == self._saved:
+            self._unsaved = False
             return None
         try:
-            await asyncio.to_thread(parts.checkpoints.save, self.key.uid, parts.checkpoints.encode(state, parts.now()))
+            await asyncio.to_thread(parts.checkpoints.save, self.key.uid, parts.checkpoints.seal(content, parts.now()))
         except OSError as error:
             message = f"Failed to write the pod's checkpoint: {error.strerror or error}"
             parts.context.record_event(self.key, "Warning", "FailedCheckpoint", message)
             log.error("the pod's checkpoint could not be written: %s", error)
-            return _RETRY[1]
-        self._saved = content
+            return LONGEST
+        self._saved, self._unsaved = content, False
         return None
