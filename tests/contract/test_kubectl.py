@@ -50,8 +50,12 @@ async def test_kubectl_prints_what_the_transcript_says(
     values = {"ns": namespace, "node": node, "files": os.fspath(TRANSCRIPTS), "context": content["current-context"]}
     if name.endswith(".dev") and api_server.kind != "dev":
         return  # what else a real server serves is not ours to say
+    told = await command("kubectl", "version", "--client", "--output=json", environment=environment, seconds=90)
+    version = json.loads(told.out)["clientVersion"]
     wrong: list[str] = []
-    for step in parse((TRANSCRIPTS / f"{name}.txt").read_text(), api_server.kind):
+    for step in parse(
+        (TRANSCRIPTS / f"{name}.txt").read_text(), api_server.kind, f"v{version['major']}{version['minor']}"
+    ):
         done = await command("sh", "-c", fill(step.command, values), environment=environment, seconds=90)
         found = [mismatch(step.out, done.out, values), mismatch(step.err, done.err, values)]
         if done.code != step.code:

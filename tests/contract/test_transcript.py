@@ -54,8 +54,14 @@ def test_a_line_or_a_command_may_be_one_servers_alone() -> None:
     assert [(step.command, step.out) for step in parse(text, "debian")] == [("one", ["old", ""]), ("three", [])]
 
 
+def test_a_line_may_be_one_version_of_kubectls_alone() -> None:
+    text = "$ one\nv136|old\nv137|new\ndev|all\nv999|as it is\n"
+    assert [step.out for step in parse(text, "dev", "v136")] == [["old", "all", "v999|as it is"]]
+    assert [step.out for step in parse(text, "dev", "v137")] == [["new", "all", "v999|as it is"]]
+
+
 def test_there_are_enough_commands_and_none_that_expects_nothing_at_all() -> None:
-    steps = [step for name in NAMES for step in parse((TRANSCRIPTS / f"{name}.txt").read_text(), "dev")]
+    steps = [step for name in NAMES for step in parse((TRANSCRIPTS / f"{name}.txt").read_text(), "dev", "v137")]
     assert len(steps) > 150
     silent = [s.command for s in steps if not any(s.out) and not s.err]
     # Commands that say nothing when all is well.

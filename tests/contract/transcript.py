@@ -8,7 +8,8 @@ A transcript is text:
     [exit 1]
 
 After the command (``> `` continues it) come the lines of stdout, those of stderr with ``! ``, and the exit code unless it
-is 0. A line or command that only one kind of server gives begins with ``KIND|`` or ``KIND$``. ``{name}`` stands for what
+is 0. A line or command that only one kind of server (``dev``, ``debian``) or one version of kubectl (``v136``) gives begins
+with ``KIND|`` or ``KIND$``. ``{name}`` stands for what
 ``PLACEHOLDERS`` says or for a value of the run, a line ``...`` for any number of lines. Columns are as wide as what is in
 them, so two spaces match any number of them; so do indentations of eight and more.
 """
@@ -31,6 +32,7 @@ PLACEHOLDERS: Final = {
     "url": r"https://127\.0\.0\.1:\d+",
 }
 ANY_LINES: Final = "..."
+KINDS: Final = frozenset({"dev", "debian", "v136", "v137"})
 _COMMAND: Final = re.compile(r"(?:(\w+))?\$ (.*)")
 _ONLY: Final = re.compile(r"(\w+)\|(.*)")
 _EXIT: Final = re.compile(r"\[exit (\d+)\]")
@@ -48,8 +50,8 @@ class Step:
     code: int = 0
 
 
-def parse(text: str, kind: str) -> list[Step]:
-    """The steps of a transcript for one kind of server. Raises ``ValueError``."""
+def parse(text: str, *kinds: str) -> list[Step]:
+    """The steps of a transcript for one kind of server and one version of kubectl. Raises ``ValueError``."""
     steps: list[Step] = []
     step: Step | None = None
     skipping = continued = False
@@ -57,7 +59,7 @@ def parse(text: str, kind: str) -> list[Step]:
         if line.startswith("# "):
             continue
         if (command := _COMMAND.match(line)) is not None:
-            continued, skipping = True, command[1] not in (None, kind)
+            continued, skipping = True, command[1] not in (None, *kinds)
             if not skipping:
                 step = Step(number, command[2])
                 steps.append(step)
@@ -72,8 +74,8 @@ def parse(text: str, kind: str) -> list[Step]:
             step.command += "\n" + line[2:]
             continue
         continued = False
-        if (only := _ONLY.match(line)) is not None and only[1] in ("dev", "debian"):
-            if only[1] != kind:
+        if (only := _ONLY.match(line)) is not None and only[1] in KINDS:
+            if only[1] not in kinds:
                 continue
             line = only[2]
         if (code := _EXIT.fullmatch(line)) is not None:
