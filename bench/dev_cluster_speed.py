@@ -267,6 +267,7 @@ def start(arguments: argparse.Namespace, name: str, command: list[str], sign: st
                 times.append(time.perf_counter() - began)
                 cpu.append(cpu_seconds(process.pid))
                 process.send_signal(signal.SIGTERM)
+                process.communicate()
             if not seen:
                 raise RuntimeError(f"{command} ended before it was ready")
     median = statistics.median
