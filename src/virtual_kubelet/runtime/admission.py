@@ -1,10 +1,11 @@
 """Whether a node takes a pod that is bound to it: the kubelet's last look, for pods that no scheduler has judged. Pure.
 
 Kubernetes: pkg/kubelet/lifecycle/predicate.go with the scheduler's AdmissionCheck, in that order; reasons and messages as
-recorded. What a node does not declare among its resources is not counted. There is no preemption by
-critical pods (pkg/kubelet/preemption): that is a machine's way to keep its own static pods and DaemonSets running when it is
-full. A node that is no machine has none that it cannot do without; who wants a pod of higher priority to have another's place
-leaves that to a scheduler, which asks PodDisruptionBudgets before.
+recorded. What a node does not declare among its resources is not counted.
+
+There is no preemption by critical pods (pkg/kubelet/preemption): that is a machine's way to keep its own static pods and
+DaemonSets running when it is full. A node that is no machine has none that it cannot do without; who wants a pod of higher
+priority to have another's place leaves that to a scheduler, which asks PodDisruptionBudgets before.
 """
 
 from __future__ import annotations
