@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from virtual_kubelet.providers.process.cgroup_usage import GroupUsage
 from virtual_kubelet.providers.process.process_tree import mark_of
 
 __all__ = ["Usage", "usage_of"]
@@ -23,6 +24,7 @@ class Usage(NamedTuple):
         rss_bytes: resident memory; what processes share counts for each.
         page_faults, major_page_faults: like ``cpu_ns``.
         processes: number of them.
+        usage_bytes, working_set_bytes: if a cgroup says more about memory than what is resident.
     """
 
     cpu_ns: int
@@ -30,6 +32,13 @@ class Usage(NamedTuple):
     page_faults: int
     major_page_faults: int
     processes: int
+    usage_bytes: int | None = None
+    working_set_bytes: int | None = None
+
+    def corrected(self, group: GroupUsage) -> Usage:
+        """With what the container's cgroup knows better: it forgets no process, and counts shared memory once."""
+        known = {name: value for name, value in group._asdict().items() if value is not None}
+        return self._replace(**known)
 
 
 class _Process(NamedTuple):
@@ -66,8 +75,8 @@ def usage_of(mains: Mapping[str, int]) -> dict[str, Usage]:
     totals: dict[str, list[int]] = {}
     for pid, name in owner.items():
         total = totals.setdefault(name, [0, 0, 0, 0, 0])
-        for place, number in enumerate(processes[pid].usage):
-            total[place] += number
+        for place, number in enumerate(processes[pid].usage[:5]):
+            total[place] += number or 0
     return {name: Usage(*total) for name, total in totals.items()}
 
 

@@ -21,6 +21,7 @@ from virtual_kubelet.objects.stats_v1alpha1 import (
     ProcessStats,
     Summary,
 )
+from virtual_kubelet.providers.process.cgroup_usage import group_usage
 from virtual_kubelet.providers.process.machine_usage import file_system, machine_usage
 from virtual_kubelet.providers.process.process_usage import Usage, usage_of
 
@@ -80,7 +81,8 @@ class ProcessStatistics:
         pods: dict[str, list[tuple[dict[str, Any], Usage]]] = {}
         for one in containers:
             if one["id"] in usage:
-                pods.setdefault(one["labels"]["uid"], []).append((one, usage[one["id"]]))
+                used = usage[one["id"]].corrected(group_usage(one.get("cgroups", {})))
+                pods.setdefault(one["labels"]["uid"], []).append((one, used))
         summary = Summary(node=node, pods=[self._pod(members, now, lean) for members in pods.values()])
         for gone in self._spent.keys() - {"", *usage}:
             del self._spent[gone]
@@ -146,12 +148,14 @@ def _sum_cpu(containers: Sequence[ContainerStats], now: datetime) -> CPUStats:
 
 
 def _memory(usages: Sequence[Usage], now: datetime) -> MemoryStats:
-    """Resident memory is all that is known of a process's: it stands for usage and working set too."""
+    """Without cgroups, resident memory is all that is known: it stands for usage and working set too."""
     resident = sum(usage.rss_bytes for usage in usages)
     return MemoryStats(
         time=now,
-        usage_bytes=resident,
-        working_set_bytes=resident,
+        usage_bytes=sum(usage.rss_bytes if usage.usage_bytes is None else usage.usage_bytes for usage in usages),
+        working_set_bytes=sum(
+            usage.rss_bytes if usage.working_set_bytes is None else usage.working_set_bytes for usage in usages
+        ),
         rss_bytes=resident,
         page_faults=sum(usage.page_faults for usage in usages),
         major_page_faults=sum(usage.major_page_faults for usage in usages),

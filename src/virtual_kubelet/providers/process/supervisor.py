@@ -353,7 +353,8 @@ class Supervisor:
 
     def describe(self, container: Container) -> dict[str, Any]:
         record = container.record
-        return {key: record[key] for key in ("id", "labels", "started_ns", "exit", "pid")}
+        described = {key: record[key] for key in ("id", "labels", "started_ns", "exit", "pid")}
+        return {**described, "cgroups": record.get("cgroups", {})}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         op = request["op"]
