@@ -17,6 +17,7 @@ from virtual_kubelet.errors import InvalidInputError
 from virtual_kubelet.objects.core_v1 import ContainerResizePolicy, Pod, PodCondition, ResourceRequirements
 from virtual_kubelet.runtime.engine_options import EngineOptions
 from virtual_kubelet.runtime.pod_engine import PodEngine
+from virtual_kubelet.runtime.resize import same_resources
 
 pytestmark = [pytest.mark.looptime, pytest.mark.may_block]
 
@@ -219,3 +220,8 @@ async def test_a_new_engine_finishes_a_resize_that_an_earlier_one_began(tmp_path
         assert runtime.resized == [("main", {"cpu": "800m"})]
         assert w.cpus() == ("800m", "800m")
     assert runtime.started == ["main"]
+
+
+@pytest.mark.parametrize(("had", "wanted", "same"), [("1", "1000m", True), ("1", "2", False), ("1", "much", False)])
+def test_amounts_are_compared_and_not_their_spelling(had: str, wanted: str, same: bool) -> None:
+    assert same_resources(resources(had), resources(wanted)) is same

@@ -38,14 +38,17 @@ UNSUPPORTED: Final = "the container runtime of this node cannot change the resou
 _RESIZABLE: Final = ("cpu", "memory")
 
 
-def _amount(resources: ResourceRequirements | None, kind: str, name: str) -> Quantity | None:
-    """A request that is not said is the limit, as the API server has it."""
+def _amount(resources: ResourceRequirements | None, kind: str, name: str) -> Quantity | str | None:
+    """A request that is not said is the limit, as the API server has it. What is no quantity is compared as text."""
     if resources is None:
         return None
     text = (getattr(resources, kind) or {}).get(name)
     if text is None and kind == "requests":
         text = (resources.limits or {}).get(name)
-    return None if text is None else Quantity(text)
+    try:
+        return None if text is None else Quantity(text)
+    except ValueError:
+        return text
 
 
 def _changed(had: ResourceRequirements | None, wanted: ResourceRequirements | None, name: str) -> bool:
@@ -53,7 +56,7 @@ def _changed(had: ResourceRequirements | None, wanted: ResourceRequirements | No
 
 
 def same_resources(had: ResourceRequirements | None, wanted: ResourceRequirements | None) -> bool:
-    """Whether cpu and memory are the same. Raises ``ValueError`` for what is no quantity."""
+    """Whether cpu and memory are the same."""
     return not any(_changed(had, wanted, name) for name in _RESIZABLE)
 
 
