@@ -118,3 +118,32 @@ def test_the_minimal_node_is_minimal(repository: Path) -> None:
     provider = [line for line in code if line.startswith(("class", "    ")) and "config" not in line.lower()]
     assert len(code) - len(provider) <= 20
     assert len(code) <= 30
+
+
+async def test_child_processes_keep_what_their_provider_promises(repository: Path) -> None:
+    """A selection, by the kit; the whole takes a minute: ``virtual-kubelet conformance --provider child_processes:…``."""
+    checks = [
+        "lifecycle.runs",
+        "lifecycle.exit-code",
+        "lifecycle.deletion",
+        "restart.always",
+        "logs.follow",
+        "logs.tail",
+    ]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "virtual_kubelet", "conformance", "--timeout", "150s"),
+        *("--provider", "child_processes:ChildProcessProvider", "--suite", *checks),
+        cwd=repository / "examples",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(200):
+            out, error = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+    assert process.returncode == 0, (out + error).decode()
+    assert f"All {len(checks)} promises hold." in out.decode()
