@@ -51,6 +51,7 @@ from virtual_kubelet.objects.core_v1 import (
 )
 from virtual_kubelet.objects.meta_v1 import ObjectMeta
 from virtual_kubelet.server.container_logs import LogLimits
+from virtual_kubelet.server.health import healthz
 from virtual_kubelet.server.limits import ServerLimits
 
 
@@ -513,6 +514,34 @@ async def test_a_provider_is_refused_before_the_api_server_is_asked(tmp_path: Pa
         await Kubelet(KubeletConfig(provider=lambda context: None, **options)).run()
     with pytest.raises(ApiConnectionError):
         await Kubelet(KubeletConfig(provider=Recorder, **options)).run()
+
+
+async def test_healthz_says_whether_the_provider_answers_and_pods_are_worked_on(cluster: Cluster) -> None:
+    class Fragile(Recorder):
+        dead = False
+
+        async def ping(self) -> None:
+            if self.dead:
+                raise ConnectionError("the backend is gone")
+
+    async with running(cluster.config(Fragile, ping_interval=0.05)) as (kubelet, _):
+        assert kubelet.parts is not None
+        assert kubelet.parts.https is not None
+        checks = kubelet.parts.https._health_checks
+
+        async def answers() -> dict[str, int]:
+            return {name: (await healthz({name: check}, timeout=0.2)).status for name, check in checks.items()}
+
+        async def say(expected: dict[str, int]) -> None:
+            async with asyncio.timeout(20):
+                while await answers() != expected:
+                    await asyncio.sleep(0.02)
+
+        await say({"syncloop": 200, "node": 200})
+        Fragile.dead = True
+        await say({"syncloop": 200, "node": 500})
+        Fragile.dead = False
+        await say({"syncloop": 200, "node": 200})
 
 
 async def test_a_provider_that_does_not_list_its_pods_is_why_the_node_is_not_ready(cluster: Cluster) -> None:
