@@ -211,7 +211,6 @@ async def test_a_sidecar_outlives_the_main_container_and_the_pod_succeeds(world:
         assert await node.stop() == 0
 
 
-@pytest.mark.only_on("debian")
 @pytest.mark.only_on("dev")  # the subresource is of 1.33
 async def test_kubectl_resizes_a_running_container_and_its_cgroup_says_so(world: World) -> None:
     resources = {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "100m", "memory": "64Mi"}}
@@ -258,6 +257,7 @@ def has_condition(pod: Pod, kind: str, reason: str | None = None) -> bool:
     return any(c.type == kind and (reason is None or c.reason == reason) for c in pod.status.conditions or ())
 
 
+@pytest.mark.only_on("debian")
 async def test_a_job_whose_container_fails_and_then_succeeds_is_complete(world: World) -> None:
     async with world.node() as node:
         script = "[ -e /memory/tried ] || { touch /memory/tried; exit 3; }"
