@@ -103,6 +103,13 @@ def test_options_reach_the_configuration(kubeconfig: Path, tmp_path: Path) -> No
     assert [(t.key, t.value, t.effect) for t in found.taints] == [("x/y", "v", "NoExecute")]
 
 
+def test_streams_may_be_idle_as_long_as_with_a_kubelet_unless_told_otherwise(kubeconfig: Path) -> None:
+    assert config(kubeconfig).stream_limits.idle_timeout == 4 * 3600
+    limits = config(kubeconfig, "--stream-idle-timeout", "1h30m", "--stream-creation-timeout=5s").stream_limits
+    assert (limits.idle_timeout, limits.creation_timeout) == (5400, 5)
+    assert config(kubeconfig, "--streaming-connection-idle-timeout", "1m").stream_limits.idle_timeout == 60
+
+
 def test_the_taint_can_be_left_out_and_its_value_is_the_providers_name(kubeconfig: Path) -> None:
     assert list(config(kubeconfig, "--disable-taint").taints) == []
     assert len(config(kubeconfig, "--disable-taint=false").taints) == 1

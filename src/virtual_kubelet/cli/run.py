@@ -77,6 +77,7 @@ def kubelet_config(arguments: argparse.Namespace, client_config: ClientConfig | 
     from virtual_kubelet.kubelet_config import AuthorizationMode
     from virtual_kubelet.objects.core_v1 import Taint
     from virtual_kubelet.provider_binding import provider_label
+    from virtual_kubelet.server.stream_limits import StreamLimits
 
     taints = []
     if not arguments.disable_taint:
@@ -113,6 +114,9 @@ def kubelet_config(arguments: argparse.Namespace, client_config: ClientConfig | 
         token_review_cache=arguments.authentication_token_webhook_cache_ttl,
         access_allowed_cache=arguments.authorization_webhook_cache_authorized_ttl,
         access_denied_cache=arguments.authorization_webhook_cache_unauthorized_ttl,
+        stream_limits=StreamLimits(
+            idle_timeout=arguments.stream_idle_timeout, creation_timeout=arguments.stream_creation_timeout
+        ),
         pod_sync_workers=arguments.pod_sync_workers,
         startup_timeout=arguments.startup_timeout or None,
         lease_duration=arguments.lease_duration,

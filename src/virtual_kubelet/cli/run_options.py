@@ -20,7 +20,6 @@ _GONE: Final[Mapping[str, str]] = {
     "--no-verify-clients": "callers of the node's HTTPS API are always authenticated and authorized",
     "--trace-": "traces go where OpenTelemetry's own variables say (install virtual-kubelet[otel])",
     "--klog": "there is no klog; see --log-level",
-    "--stream-": "exec, attach and port-forward are not served yet",
 }
 
 
@@ -50,9 +49,7 @@ def unknown_option(option: str) -> str:
     """What to say about an option that there is not."""
     for gone, why in _GONE.items():
         name = option.partition("=")[0]
-        if name == gone or (
-            gone[-1:] in "-g" and option.startswith(gone) and gone in ("--trace-", "--klog", "--stream-")
-        ):
+        if name == gone or (gone in ("--trace-", "--klog") and option.startswith(gone)):
             return f"{name} is not carried over from Go: {why}"
     return f"unrecognized argument: {option}"
 
@@ -230,6 +227,21 @@ def _kubelet_server(parser: Parser) -> None:
         metavar="MODE",
         help="Webhook: ask the API server what callers may do (default). AlwaysAllow: everybody with credentials of the "
         "cluster may do everything; a warning says so",
+    )
+    group.add_argument(
+        "--stream-idle-timeout",
+        "--streaming-connection-idle-timeout",
+        type=types.positive_duration,
+        default=4 * 3600.0,
+        metavar="D",
+        help="end exec, attach and port-forward when nothing has come or gone for so long (default 4h, as the kubelet's)",
+    )
+    group.add_argument(
+        "--stream-creation-timeout",
+        type=types.positive_duration,
+        default=30.0,
+        metavar="D",
+        help="for a client to open all streams of a command or a forwarded connection (default 30s)",
     )
     for name, seconds, text in (
         ("--authentication-token-webhook-cache-ttl", 120.0, "how long an answer about a token is good (default 2m)"),
