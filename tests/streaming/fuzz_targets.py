@@ -18,10 +18,11 @@ from virtual_kubelet.streaming.remote_command.spdy_client import SpdyRemoteComma
 from virtual_kubelet.streaming.remote_command.spdy_session import SpdyRemoteCommand
 from virtual_kubelet.streaming.remote_command.status import CommandStatus
 from virtual_kubelet.streaming.remote_command.websocket_session import WebSocketRemoteCommand
-from virtual_kubelet.streaming.spdy.connection import SpdyConnection, SpdyLimits
+from virtual_kubelet.streaming.spdy.connection import SpdyConnection
 from virtual_kubelet.streaming.spdy.events import DataReceived, StreamOpened
 from virtual_kubelet.streaming.spdy.frame_parser import ParserLimits
 from virtual_kubelet.streaming.spdy.header_block import HeaderDecompressor
+from virtual_kubelet.streaming.spdy.limits import SpdyLimits
 from virtual_kubelet.streaming.websocket.channels import ChannelConnection, ChannelProtocol
 from virtual_kubelet.streaming.websocket.connection import WebSocketConnection
 from virtual_kubelet.streaming.websocket.tunnel import TunnelledSpdyConnection

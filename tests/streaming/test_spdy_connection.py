@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.streaming.pieces import cut, cuts
 from virtual_kubelet.errors import SpdyError, StreamClosedError
 from virtual_kubelet.streaming.buffers import Buffer
-from virtual_kubelet.streaming.spdy.connection import SpdyConnection, SpdyLimits
+from virtual_kubelet.streaming.spdy.connection import SpdyConnection
 from virtual_kubelet.streaming.spdy.events import (
     DataReceived,
     Event,
@@ -49,6 +49,7 @@ from virtual_kubelet.streaming.spdy.frames import (
     syn_stream_block,
 )
 from virtual_kubelet.streaming.spdy.header_block import HeaderCompressor
+from virtual_kubelet.streaming.spdy.limits import SpdyLimits
 
 
 def wire(connection: SpdyConnection) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from virtual_kubelet.streaming.spdy.connection import SpdyConnection, SpdyLimits
+from virtual_kubelet.streaming.spdy.connection import SpdyConnection
 from virtual_kubelet.streaming.spdy.events import (
     DataReceived,
     SessionFailed,
@@ -26,6 +26,7 @@ from virtual_kubelet.streaming.spdy.frames import (
     pair_frame,
     settings_frame,
 )
+from virtual_kubelet.streaming.spdy.limits import SpdyLimits
 
 SMALL = SpdyLimits(window=DEFAULT_WINDOW)
 

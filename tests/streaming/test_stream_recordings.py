@@ -173,7 +173,7 @@ def repeat(client: SpdyConnection, frame: Frame) -> None:
                 client.send_data(stream_id, data, fin=fin)
             else:
                 assert not data
-                client._out.append(b"\0\0\0" + bytes([stream_id]) + b"\1\0\0\0")  # Go says FIN after RST, too
+                client._writer.data(stream_id, b"", fin=True)  # Go says FIN after RST, too
         case RstStream(stream_id):
             client.reset(stream_id)
         case Ping(ping_id):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from virtual_kubelet.streaming.port_forward.spdy_session import PortForwardLimits
-from virtual_kubelet.streaming.spdy.connection import SpdyLimits
+from virtual_kubelet.streaming.spdy.limits import SpdyLimits
 from virtual_kubelet.streaming.websocket.connection import WebSocketLimits
 
 __all__ = ["StreamLimits"]

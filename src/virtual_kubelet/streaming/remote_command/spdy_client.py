@@ -11,8 +11,9 @@ from virtual_kubelet.streaming.remote_command.resize import TerminalSize, encode
 from virtual_kubelet.streaming.remote_command.session import RemoteCommandOptions
 from virtual_kubelet.streaming.remote_command.spdy_session import expected_streams, protocol_version
 from virtual_kubelet.streaming.remote_command.status import CommandStatus
-from virtual_kubelet.streaming.spdy.connection import SpdyConnection, SpdyLimits
+from virtual_kubelet.streaming.spdy.connection import SpdyConnection
 from virtual_kubelet.streaming.spdy.events import DataReceived, SessionFailed, StreamEnded, StreamOpened, StreamReset
+from virtual_kubelet.streaming.spdy.limits import SpdyLimits
 
 __all__ = ["ClientEvent", "CommandEnded", "OutputData", "OutputEnded", "SpdyRemoteCommandClient"]
 

@@ -18,7 +18,7 @@ from virtual_kubelet.streaming.remote_command.session import (
     StreamsReady,
 )
 from virtual_kubelet.streaming.remote_command.status import CommandStatus
-from virtual_kubelet.streaming.spdy.connection import SpdyConnection, SpdyLimits
+from virtual_kubelet.streaming.spdy.connection import SpdyConnection
 from virtual_kubelet.streaming.spdy.events import (
     DataReceived,
     Event,
@@ -28,6 +28,7 @@ from virtual_kubelet.streaming.spdy.events import (
     StreamReset,
 )
 from virtual_kubelet.streaming.spdy.header_block import first_header
+from virtual_kubelet.streaming.spdy.limits import SpdyLimits
 
 __all__ = ["SpdyRemoteCommand", "expected_streams", "protocol_version"]
 

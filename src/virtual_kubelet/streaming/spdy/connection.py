@@ -12,7 +12,6 @@ a stream that is gone already is dropped: it may have been on its way.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final
 
 from virtual_kubelet.errors import SpdyError, StreamClosedError
@@ -32,11 +31,9 @@ from virtual_kubelet.streaming.spdy.events import (
     WindowOpened,
 )
 from virtual_kubelet.streaming.spdy.flow_control import DEFAULT_WINDOW, ReceiveWindow, SendWindow
-from virtual_kubelet.streaming.spdy.frame_parser import FrameParser, ParserLimits
+from virtual_kubelet.streaming.spdy.frame_parser import FrameParser
+from virtual_kubelet.streaming.spdy.frame_writer import FrameWriter
 from virtual_kubelet.streaming.spdy.frames import (
-    FLAG_FIN,
-    FLAG_UNIDIRECTIONAL,
-    MAX_DATA,
     MAX_STREAM_ID,
     MAX_WINDOW,
     Data,
@@ -54,41 +51,10 @@ from virtual_kubelet.streaming.spdy.frames import (
     SynReply,
     SynStream,
     WindowUpdate,
-    control_frame,
-    data_header,
-    number_frame,
-    pair_frame,
-    settings_frame,
-    stream_block,
-    syn_stream_block,
 )
-from virtual_kubelet.streaming.spdy.header_block import HeaderCompressor
+from virtual_kubelet.streaming.spdy.limits import SpdyLimits
 
-__all__ = ["SpdyConnection", "SpdyLimits"]
-
-
-@dataclass(frozen=True, slots=True)
-class SpdyLimits:
-    """What a peer may use of one session.
-
-    Attributes:
-        parser: see ``ParserLimits``.
-        max_streams: streams that the peer may have open at a time; one more is refused (REFUSED_STREAM). A forwarded
-            connection takes two.
-        window: bytes of one stream, and of the session, that the peer may send ahead, where flow control is on.
-        max_data_frame: bytes that one DATA frame of ours carries at most.
-    """
-
-    parser: ParserLimits = field(default_factory=ParserLimits)
-    max_streams: int = 1024
-    window: int = 256 * 1024
-    max_data_frame: int = 256 * 1024
-
-    def __post_init__(self) -> None:
-        if not DEFAULT_WINDOW <= self.window <= MAX_WINDOW:
-            raise ValueError(f"a window has {DEFAULT_WINDOW} to {MAX_WINDOW} bytes, not {self.window}")
-        if not 1 <= self.max_data_frame <= MAX_DATA:
-            raise ValueError(f"a DATA frame has 1 to {MAX_DATA} bytes, not {self.max_data_frame}")
+__all__ = ["SpdyConnection"]
 
 
 class _Stream:
@@ -120,9 +86,8 @@ class SpdyConnection:
         self._limits = limits or SpdyLimits()
         self._flow_control = flow_control
         self._parser = FrameParser(self._limits.parser)
-        self._compressor = HeaderCompressor()
+        self._writer = FrameWriter(self._limits.max_data_frame)
         self._streams: dict[int, _Stream] = {}
-        self._out: list[Buffer] = []
         self._next_own = self._next_ping = _FIRST_OWN[client]
         self._last_seen = 0  # of the peer's streams, those not taken included
         self._last_taken = 0
@@ -137,9 +102,8 @@ class SpdyConnection:
         self._peer_going_away = False
         self._closed = False
         if flow_control and self._limits.window != DEFAULT_WINDOW:
-            self._out.append(settings_frame([Setting(SettingId.INITIAL_WINDOW_SIZE, self._limits.window)]))
-            widened = self._limits.window - DEFAULT_WINDOW
-            self._out.append(pair_frame(FrameType.WINDOW_UPDATE, 0, widened))
+            self._writer.settings(Setting(SettingId.INITIAL_WINDOW_SIZE, self._limits.window))
+            self._writer.window_update(0, self._limits.window - DEFAULT_WINDOW)
 
     # What the caller asks
 
@@ -173,8 +137,7 @@ class SpdyConnection:
 
     def data_to_send(self) -> list[Buffer]:
         """What must be written to the network, in order; each piece is given once."""
-        out, self._out = self._out, []
-        return out
+        return self._writer.take()
 
     # What the caller does
 
@@ -191,11 +154,9 @@ class SpdyConnection:
             raise StreamClosedError(f"the peer allows {self._peer_max_streams} streams")
         if self._next_own > MAX_STREAM_ID:
             raise StreamClosedError("the session has no stream numbers left")
-        block = self._compressor.compress(headers)
         stream_id = self._next_own
+        self._writer.syn_stream(stream_id, headers, fin=fin, unidirectional=unidirectional, priority=priority)
         self._next_own += 2
-        flags = (FLAG_FIN if fin else 0) | (FLAG_UNIDIRECTIONAL if unidirectional else 0)
-        self._out.append(control_frame(FrameType.SYN_STREAM, flags, syn_stream_block(stream_id, 0, priority, block)))
         stream = self._new_stream(ours=True)
         stream.ended, stream.peer_ended = fin, unidirectional
         if not (fin and unidirectional):
@@ -208,13 +169,13 @@ class SpdyConnection:
         if stream.ours or stream.replied:
             raise ValueError(f"stream {stream_id} awaits no reply")
         stream.replied = True
-        self._send_block(FrameType.SYN_REPLY, stream_id, headers, fin)
+        self._writer.headers(FrameType.SYN_REPLY, stream_id, headers, fin)
         self._end(stream_id, stream, fin)
 
     def send_headers(self, stream_id: int, headers: Iterable[tuple[str, str]], *, fin: bool = False) -> None:
         """More headers of a stream. Raises ``StreamClosedError`` if we have ended it, or it is gone."""
         stream = self._writable(stream_id)
-        self._send_block(FrameType.HEADERS, stream_id, headers, fin)
+        self._writer.headers(FrameType.HEADERS, stream_id, headers, fin)
         self._end(stream_id, stream, fin)
 
     def send_data(self, stream_id: int, data: Buffer, *, fin: bool = False) -> None:
@@ -230,17 +191,7 @@ class SpdyConnection:
                 raise ValueError(f"{length} bytes do not fit into the window of stream {stream_id}")
             stream.send_window.left -= length
             self._send_window.left -= length
-        most = self._limits.max_data_frame
-        if length > most:
-            view = memoryview(data)
-            start = 0
-            for start in range(0, length - most, most):
-                self._out += (data_header(stream_id, most, False), view[start : start + most])
-            data = view[start + most :]
-        if data or fin:
-            self._out.append(data_header(stream_id, len(data), fin))
-            if data:
-                self._out.append(data)
+        self._writer.data(stream_id, data, fin)
         self._end(stream_id, stream, fin)
 
     def end_stream(self, stream_id: int) -> None:
@@ -251,7 +202,7 @@ class SpdyConnection:
     def reset(self, stream_id: int, status: RstStatus = RstStatus.CANCEL) -> None:
         """End a stream in both directions at once. No matter if it is gone."""
         if stream_id in self._streams:
-            self._out.append(pair_frame(FrameType.RST_STREAM, stream_id, status))
+            self._writer.reset(stream_id, status)
             self._forget(stream_id)
 
     def acknowledge(self, stream_id: int, size: int) -> None:
@@ -273,14 +224,14 @@ class SpdyConnection:
             if len(self._pings) >= 16:
                 self._pings.discard(min(self._pings))
             self._pings.add(ping_id)
-            self._out.append(number_frame(FrameType.PING, ping_id))
+            self._writer.ping(ping_id)
         return ping_id
 
     def go_away(self, status: GoAwayStatus = GoAwayStatus.OK) -> None:
         """Take no more streams; those that are open go on."""
         if not self._going_away:
             self._going_away = True
-            self._out.append(pair_frame(FrameType.GOAWAY, self._last_taken, status))
+            self._writer.go_away(self._last_taken, status)
 
     def close(self, status: GoAwayStatus = GoAwayStatus.OK) -> None:
         """End the session as Go does: reset each stream that we have not ended, and say GOAWAY."""
@@ -288,7 +239,7 @@ class SpdyConnection:
             return
         for stream_id, stream in self._streams.items():
             if not stream.ended:
-                self._out.append(pair_frame(FrameType.RST_STREAM, stream_id, RstStatus.CANCEL))
+                self._writer.reset(stream_id, RstStatus.CANCEL)
         self.go_away(status)
         self._finish()
 
@@ -305,7 +256,7 @@ class SpdyConnection:
                 if self._closed:
                     break
         except SpdyError as error:
-            self._out.append(pair_frame(FrameType.GOAWAY, self._last_taken, error.goaway))
+            self._writer.go_away(self._last_taken, error.goaway)
             self._finish()
             events.append(SessionFailed(error))
         return events
@@ -374,7 +325,7 @@ class SpdyConnection:
         if self._going_away:
             return
         if self._peer_streams >= self._limits.max_streams:
-            self._out.append(pair_frame(FrameType.RST_STREAM, stream_id, RstStatus.REFUSED_STREAM))
+            self._writer.reset(stream_id, RstStatus.REFUSED_STREAM)
             return
         self._last_taken = stream_id
         stream = self._new_stream(ours=False)
@@ -434,7 +385,7 @@ class SpdyConnection:
 
     def _receive_ping(self, ping_id: int, events: list[Event]) -> None:
         if ping_id % 2 != self._next_own % 2:
-            self._out.append(number_frame(FrameType.PING, ping_id))
+            self._writer.ping(ping_id)
         elif ping_id in self._pings:
             self._pings.discard(ping_id)
             events.append(PingAcknowledged(ping_id))
@@ -476,10 +427,6 @@ class SpdyConnection:
             raise StreamClosedError(f"stream {stream_id} takes no more data")
         return stream
 
-    def _send_block(self, kind: FrameType, stream_id: int, headers: Iterable[tuple[str, str]], fin: bool) -> None:
-        block = self._compressor.compress(headers)
-        self._out.append(control_frame(kind, FLAG_FIN if fin else 0, stream_block(stream_id, block)))
-
     def _end(self, stream_id: int, stream: _Stream, fin: bool) -> None:
         if fin:
             stream.ended = True
@@ -506,7 +453,7 @@ class SpdyConnection:
             window = self._receive_window if stream is None else stream.receive_window
             delta = window.give_back(size)
             if delta and not self._closed:
-                self._out.append(pair_frame(FrameType.WINDOW_UPDATE, stream_id, delta))
+                self._writer.window_update(stream_id, delta)
 
     def _finish(self) -> None:
         self._closed = True

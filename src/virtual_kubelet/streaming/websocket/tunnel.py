@@ -6,8 +6,9 @@ from typing import Final
 
 from virtual_kubelet.errors import SpdyError
 from virtual_kubelet.streaming.buffers import Buffer
-from virtual_kubelet.streaming.spdy.connection import SpdyConnection, SpdyLimits
+from virtual_kubelet.streaming.spdy.connection import SpdyConnection
 from virtual_kubelet.streaming.spdy.events import Event, SessionFailed
+from virtual_kubelet.streaming.spdy.limits import SpdyLimits
 from virtual_kubelet.streaming.websocket.connection import (
     CloseReceived,
     Failed,
