@@ -24,7 +24,7 @@ from tests.stream_clients import Client, streams
 from tests.volumes.cluster_stand_in import ClusterStandIn
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.errors import InvalidInputError
-from virtual_kubelet.objects.core_v1 import Pod, PodStatus
+from virtual_kubelet.objects.core_v1 import HostAlias, Pod, PodDNSConfig, PodStatus
 from virtual_kubelet.providers.process import ProcessProvider
 
 pytestmark = [
@@ -330,6 +330,21 @@ async def test_capabilities_that_are_dropped_are_gone_in_commands_too(rig: Rig) 
 async def test_what_a_process_cannot_have_is_refused_by_its_field(rig: Rig, change: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidInputError, match=field):
         await rig.provider.create_pod(pod("true", **change))
+    assert await rig.provider.get_pods() == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"host_aliases": [HostAlias(ip="10.0.0.1", hostnames=["db"])]}, r"^spec\.hostAliases: "),
+        ({"dns_policy": "None", "dns_config": PodDNSConfig(nameservers=["10.0.0.10"])}, r"^spec\.dnsConfig: "),
+    ],
+)
+async def test_a_pod_with_names_of_its_own_is_refused_by_its_field(rig: Rig, spec: dict[str, Any], field: str) -> None:
+    one = pod("true")
+    one.spec = msgspec.structs.replace(one.spec, **spec)
+    with pytest.raises(InvalidInputError, match=field):
+        await rig.provider.create_pod(one)
     assert await rig.provider.get_pods() == []
 
 
