@@ -21,6 +21,7 @@ __all__ = [
     "Command",
     "Parser",
     "TextFormatter",
+    "add_boolean",
     "add_logging",
     "address",
     "boolean",
@@ -78,6 +79,11 @@ class _FromEnvironment(NamedTuple):
     variable: str
     convert: Callable[[str], Any]
     default: Any
+
+
+def add_boolean(group: argparse._ActionsContainer, name: str, *, default: bool, help: str) -> None:
+    """An option that is written as Go's boolean flags are: ``--name``, ``--name=false``."""
+    group.add_argument(name, type=boolean, nargs="?", const=True, default=default, metavar="BOOL", help=help)
 
 
 def from_environment(

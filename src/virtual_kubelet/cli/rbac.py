@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from virtual_kubelet.cli import arguments as types
-from virtual_kubelet.cli.arguments import from_environment
+from virtual_kubelet.cli.arguments import add_boolean, from_environment
 from virtual_kubelet.cli.exit_codes import ExitCode
 
 __all__ = ["add_parser", "manifests"]
@@ -32,22 +32,16 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--service-account", metavar="NAME", help="its name (default: the node's name); it is made if it is not there"
     )
-    parser.add_argument(
+    add_boolean(
+        parser,
         "--kubelet-server",
-        type=types.boolean,
-        nargs="?",
-        const=True,
         default=True,
-        metavar="BOOL",
         help="as for run: without the HTTPS API nobody's token or rights are to be asked about (default true)",
     )
-    parser.add_argument(
+    add_boolean(
+        parser,
         "--rotate-server-certificates",
-        type=types.boolean,
-        nargs="?",
-        const=True,
         default=False,
-        metavar="BOOL",
         help="as for run: certificate signing requests (default false)",
     )
     parser.add_argument(

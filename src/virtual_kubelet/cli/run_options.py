@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from virtual_kubelet.cli import arguments as types
-from virtual_kubelet.cli.arguments import Address, Parser, from_environment
+from virtual_kubelet.cli.arguments import Address, Parser, add_boolean, from_environment
 
 __all__ = ["add_provider_options", "add_run_options", "unknown_option"]
 
@@ -113,13 +113,10 @@ def _node(parser: Parser) -> None:
         metavar="IP[,IP]",
         help="addresses of the cluster's DNS, for pods (default: none, pods ask whom the provider's machines ask)",
     )
-    group.add_argument(
+    add_boolean(
+        group,
         "--pod-admission",
-        type=types.boolean,
-        nargs="?",
-        const=True,
         default=True,
-        metavar="BOOL",
         help="reject pods that do not fit or suit the node, whoever has bound them, as a kubelet does (default true)",
     )
     group.add_argument(
@@ -156,22 +153,16 @@ def add_provider_options(parser: Parser, *, default: str | None) -> Any:
 
 def _kubelet_server(parser: Parser) -> None:
     group = parser.add_argument_group("the node's HTTPS API")
-    group.add_argument(
+    add_boolean(
+        group,
         "--kubelet-server",
-        type=types.boolean,
-        nargs="?",
-        const=True,
         default=True,
-        metavar="BOOL",
         help="--kubelet-server=false: no HTTPS API, so no kubectl logs (default true)",
     )
-    group.add_argument(
+    add_boolean(
+        group,
         "--enable-debugging-handlers",
-        type=types.boolean,
-        nargs="?",
-        const=True,
         default=True,
-        metavar="BOOL",
         help="--enable-debugging-handlers=false: no logs, exec, attach, port-forward, run (default true)",
     )
     group.add_argument(
@@ -192,13 +183,10 @@ def _kubelet_server(parser: Parser) -> None:
             "CA of client certificates (default: the cluster's CA of the kubeconfig)",
         ),
     )
-    group.add_argument(
+    add_boolean(
+        group,
         "--rotate-server-certificates",
-        type=types.boolean,
-        nargs="?",
-        const=True,
         default=False,
-        metavar="BOOL",
         help="have the cluster sign the serving certificate (kubernetes.io/kubelet-serving), wait for the approval, and "
         "renew it in time (default false: self-signed)",
     )
@@ -211,13 +199,10 @@ def _kubelet_server(parser: Parser) -> None:
     for names, variable, text in files:
         action = group.add_argument(*names, type=types.file_name, metavar="FILE", help=f"{text} (env {variable})")
         from_environment(parser, action, variable, types.file_name, None)
-    group.add_argument(
+    add_boolean(
+        group,
         "--authentication-token-webhook",
-        type=types.boolean,
-        nargs="?",
-        const=True,
         default=True,
-        metavar="BOOL",
         help="ask the API server about bearer tokens (default true)",
     )
     group.add_argument(
@@ -257,9 +242,7 @@ def _kubelet_server(parser: Parser) -> None:
 
 def _taint(parser: Parser) -> None:
     group = parser.add_argument_group("taint, so that only pods that tolerate it come")
-    group.add_argument(
-        "--disable-taint", type=types.boolean, nargs="?", const=True, default=False, metavar="BOOL", help="no taint"
-    )
+    add_boolean(group, "--disable-taint", default=False, help="no taint")
     effect = types.one_of("effect of a taint", "NoSchedule", "NoExecute", "PreferNoSchedule")
     key = group.add_argument(
         "--taint-key",
