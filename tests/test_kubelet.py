@@ -572,3 +572,12 @@ async def test_a_provider_that_makes_no_node_of_it_is_named(
 
     with pytest.raises(ProviderConfigError, match=f"provider 'Wrong' made no Node of it.*{said}"):
         await Kubelet(cluster.config(Wrong)).run()
+
+
+async def test_a_node_declares_what_its_provider_can_and_what_it_can_itself(cluster: Cluster) -> None:
+    class Featured(Recorder):
+        declared_features = ("RestartAllContainersOnContainerExits",)
+
+    async with running(cluster.config(Featured)):
+        node = await cluster.node()
+        assert node.status.declared_features == ["ExtendWebSocketsToKubelet", "RestartAllContainersOnContainerExits"]

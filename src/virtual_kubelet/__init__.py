@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from virtual_kubelet.contracts.logs import ContainerLogOptions as ContainerLogOptions
     from virtual_kubelet.contracts.logs import ContainerLogs as ContainerLogs
     from virtual_kubelet.contracts.logs import LogLine as LogLine
+    from virtual_kubelet.contracts.nodes import FeatureDeclarer as FeatureDeclarer
     from virtual_kubelet.contracts.nodes import NaiveNodeProvider as NaiveNodeProvider
     from virtual_kubelet.contracts.nodes import NodeConfigurer as NodeConfigurer
     from virtual_kubelet.contracts.nodes import NodeProvider as NodeProvider
@@ -124,6 +125,7 @@ _PUBLIC = {
     "ContainerStatistics": "contracts.runtime",
     "EngineOptions": "runtime.engine_options",
     "EnvironmentResolver": "contracts.pods",
+    "FeatureDeclarer": "contracts.nodes",
     "Image": "contracts.runtime",
     "ImagePullError": "contracts.runtime",
     "ImageStore": "contracts.runtime",

@@ -12,7 +12,7 @@ from typing import Final
 
 from virtual_kubelet.contracts.configuration import PodConfiguration
 from virtual_kubelet.contracts.context import ProviderContext
-from virtual_kubelet.contracts.nodes import NodeConfigurer
+from virtual_kubelet.contracts.nodes import FeatureDeclarer, NodeConfigurer
 from virtual_kubelet.contracts.pods import PodKey, PodLifecycleHandler
 from virtual_kubelet.errors import ConfigurationError, ProviderConfigError
 from virtual_kubelet.kube.certificate_rotation import CertificateRotation
@@ -57,9 +57,10 @@ log = get_logger(__name__)
 #: Readiness gates: the parts without which a node is not Ready.
 POD_CONTROLLER: Final = "pod controller"
 HTTPS_SERVER: Final = "HTTPS server"
-#: The API server passes clients' WebSockets on to a node that declares it, from this minor version on (KEP-4006).
+#: The API server passes clients' WebSockets on to a node that declares it (KEP-4006).
 _DIRECT_WEBSOCKETS: Final = "ExtendWebSocketsToKubelet"
-_FIRST_DIRECT: Final = 36
+#: The minor version from which on nodes declare features (KEP-5328).
+_FIRST_DECLARED: Final = 36
 _ANY_ADDRESS: Final = ("::", "0.0.0.0")
 
 
@@ -257,8 +258,11 @@ def _node(
         taints=config.taints,
         labels=config.labels,
     )
-    if port and server.minor >= _FIRST_DIRECT:
-        node.status.declared_features = [_DIRECT_WEBSOCKETS]
+    if server.minor >= _FIRST_DECLARED:
+        features = set(provider.declared_features) if isinstance(provider, FeatureDeclarer) else set()
+        if port:
+            features.add(_DIRECT_WEBSOCKETS)
+        node.status.declared_features = sorted(features) or None
     if isinstance(provider, NodeConfigurer):
         try:
             provider.configure_node(node)

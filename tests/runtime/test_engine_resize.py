@@ -225,3 +225,12 @@ async def test_a_new_engine_finishes_a_resize_that_an_earlier_one_began(tmp_path
 @pytest.mark.parametrize(("had", "wanted", "same"), [("1", "1000m", True), ("1", "2", False), ("1", "much", False)])
 def test_amounts_are_compared_and_not_their_spelling(had: str, wanted: str, same: bool) -> None:
     assert same_resources(resources(had), resources(wanted)) is same
+
+
+async def test_that_it_can_is_declared(tmp_path: Path) -> None:
+    clock = LoopClock()
+    for runtime, features in (
+        (ResizingRuntime(clock), ["RestartAllContainersOnContainerExits", "GuaranteedQoSPodCPUResize"]),
+        (Runtime(clock), ["RestartAllContainersOnContainerExits"]),
+    ):
+        assert engine_of(tmp_path, runtime, Events()).declared_features == features

@@ -262,9 +262,17 @@ async def test_name_servers_and_sysctls(machine: Machine) -> None:
             searches=["a.example", "b.example"],
             options=[PodDNSConfigOption(name="ndots", value="2")],
         ),
-        security_context=PodSecurityContext(sysctls=[Sysctl(name="net.ipv4.ip_local_port_range", value="20000 21000")]),
+        security_context=PodSecurityContext(
+            run_as_user=1000,
+            sysctls=[
+                Sysctl(name="net.ipv4.ip_local_port_range", value="20000 21000"),
+                Sysctl(name="kernel/shm_rmid_forced", value="1"),
+            ],
+        ),
     )
-    _, log = await machine.run(one, shell("cat /etc/resolv.conf /proc/sys/net/ipv4/ip_local_port_range"))
+    script = "httpd -p 80 -h /tmp && sysctl kernel.shm_rmid_forced && cat /etc/resolv.conf /proc/sys/net/ipv4/ip_local_port_range"
+    _, log = await machine.run(one, shell(script))
+    assert log.startswith(b"kernel.shm_rmid_forced = 1\n")
     assert b"nameserver 10.9.9.9\n" in log
     assert b"search a.example b.example\n" in log
     assert b"options ndots:2\n" in log

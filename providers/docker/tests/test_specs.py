@@ -30,6 +30,7 @@ from virtual_kubelet_docker.container_spec import container_spec
 from virtual_kubelet_docker.labels import Owner
 from virtual_kubelet_docker.resources import docker_update, podman_update
 from virtual_kubelet_docker.sandbox_spec import sandbox_spec
+from virtual_kubelet_docker.sysctls import pod_sysctls, sysctl_name
 
 OWNER = Owner("node-a", "cluster-a")
 
@@ -222,6 +223,25 @@ def test_unsafe_sysctls_are_forbidden_as_by_a_kubelet_unless_allowed() -> None:
     check("kernel.msgmax", DockerConfig(allowed_unsafe_sysctls=["kernel.msg*"]))
     with pytest.raises(InvalidInputError, match="host network"):
         check("net.ipv4.tcp_syncookies", host_network=True)
+
+
+def test_a_sysctl_may_have_slashes_between_its_parts() -> None:
+    one = pod(security_context=PodSecurityContext(sysctls=[Sysctl(name="kernel/shm_rmid_forced", value="1")]))
+    check_pod(one, DockerConfig(), app_armor=False)
+    assert pod_sysctls(one, own_network=False) == {"kernel.shm_rmid_forced": "1"}
+    assert sysctl_name("net/ipv4/conf/eth0.1/forwarding") == "net.ipv4.conf.eth0/1.forwarding"
+    assert sysctl_name("net.ipv4.conf.eth0/1.forwarding") == "net.ipv4.conf.eth0/1.forwarding"
+    with pytest.raises(InvalidInputError, match=r'"kernel.msgmax" not allowlisted'):
+        one = pod(security_context=PodSecurityContext(sysctls=[Sysctl(name="kernel/msgmax", value="1")]))
+        check_pod(one, DockerConfig(), app_armor=False)
+
+
+def test_ports_below_1024_are_anybodys_in_a_network_of_the_pods_own_unless_it_says_otherwise() -> None:
+    port = "net.ipv4.ip_unprivileged_port_start"
+    assert pod_sysctls(pod(), own_network=True) == {port: "0"}
+    assert pod_sysctls(pod(), own_network=False) == {}
+    one = pod(security_context=PodSecurityContext(sysctls=[Sysctl(name=port, value="80")]))
+    assert pod_sysctls(one, own_network=True) == {port: "80"}
 
 
 def test_the_configuration_is_checked_key_by_key(tmp_path: Path) -> None:

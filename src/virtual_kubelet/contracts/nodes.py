@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol, runtime_checkable
 
 from virtual_kubelet.objects.core_v1 import Node
 
-__all__ = ["NaiveNodeProvider", "NodeConfigurer", "NodeProvider", "NodeStatusCallback"]
+__all__ = ["FeatureDeclarer", "NaiveNodeProvider", "NodeConfigurer", "NodeProvider", "NodeStatusCallback"]
 
 #: Takes the whole desired Node: its labels, annotations, ``spec.taints`` and status replace the earlier ones of ours.
 NodeStatusCallback = Callable[[Node], None]
@@ -31,6 +31,19 @@ class NodeConfigurer(Protocol):
     """A provider that writes capacity, labels, addresses … into the Node before it is registered."""
 
     def configure_node(self, node: Node) -> None: ...
+
+
+@runtime_checkable
+class FeatureDeclarer(Protocol):
+    """A provider with features that the API server and the scheduler look for before they give a node what needs them.
+
+    They are in the Node's ``status.declaredFeatures`` from Kubernetes 1.36 on (KEP-5328).
+    """
+
+    @property
+    def declared_features(self) -> Collection[str]:
+        """Names as Kubernetes has them."""
+        ...
 
 
 class NaiveNodeProvider:

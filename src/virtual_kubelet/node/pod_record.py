@@ -26,6 +26,7 @@ _OWN: Final = frozenset(
         "DisruptionTarget",
         "PodResizePending",
         "PodResizeInProgress",
+        "AllContainersRestarting",
     }
 )
 

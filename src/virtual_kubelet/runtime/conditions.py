@@ -11,9 +11,12 @@ from typing import Final, NamedTuple
 from virtual_kubelet.objects.core_v1 import ContainerStatus, Pod, PodCondition
 from virtual_kubelet.runtime.pod_state import ContainerRecord, PodStage, PodState
 from virtual_kubelet.runtime.resize import IN_PROGRESS, INFEASIBLE, PENDING
-from virtual_kubelet.runtime.restarts import will_run_again
+from virtual_kubelet.runtime.restarts import may_restart_all, will_run_again
 
-__all__ = ["Facts", "pod_conditions", "pod_phase"]
+__all__ = ["RESTARTING", "Facts", "pod_conditions", "pod_phase"]
+
+#: Type of a condition.
+RESTARTING: Final = "AllContainersRestarting"
 
 _ENDED: Final = (PodStage.ENDED, PodStage.REMOVING, PodStage.GONE)
 
@@ -98,7 +101,7 @@ def pod_conditions(
     others: Iterable[PodCondition],
     times: dict[str, str],
 ) -> list[PodCondition]:
-    """All five of a kubelet, and those of a resize while there is one.
+    """All five of a kubelet, those of a resize while there is one, and one of pods that may restart all their containers.
 
     Args:
         phase: that which follows from the containers, though it may not be shown yet.
@@ -116,6 +119,7 @@ def pod_conditions(
         "ContainersReady": containers_ready,
         "PodScheduled": _Verdict(True),
         **_resizes(state),
+        **_restart_of_all(state, phase),
     }
     known = {condition.type: condition for condition in state.conditions}
     generation = state.pod.metadata.generation
@@ -149,6 +153,16 @@ def _resizes(state: PodState) -> dict[str, _Verdict]:
         errors = [resize.error for resize in under_way if resize.error]
         verdicts[IN_PROGRESS] = _Verdict(True, "Error", "; ".join(errors)) if errors else _Verdict(True)
     return verdicts
+
+
+def _restart_of_all(state: PodState, phase: str) -> dict[str, _Verdict]:
+    """Of pods that may ask for it: status/generate.go, GenerateAllContainersRestartingCondition."""
+    if not may_restart_all(state.pod):
+        return {}
+    reason = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}.get(phase)
+    if reason is None and state.restarting_all:
+        return {RESTARTING: _Verdict(True, "RestartAllContainersStarted", "container exited with restart policy rule")}
+    return {RESTARTING: _Verdict(False, reason)}
 
 
 def _initialized(state: PodState, phase: str, init: Sequence[Facts]) -> _Verdict:

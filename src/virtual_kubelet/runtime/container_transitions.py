@@ -222,7 +222,7 @@ def _stop_for_more(
     """It is being ended already: the shorter grace period counts, and whether it comes back is for the pod to say."""
     assert record.stop is not None
     record.stop.until = min(record.stop.until, event.until)
-    if event.reason in (Why.POD, Why.SANDBOX):
+    if event.reason in (Why.POD, Why.SANDBOX, Why.RESTART_ALL):
         record.stop.reason = event.reason
     return []
 

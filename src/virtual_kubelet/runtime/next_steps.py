@@ -9,7 +9,9 @@ Rules of the kubelet (pkg/kubelet/kuberuntime/kuberuntime_manager.go, computePod
   start at a time, its postStart hook included;
 - ephemeral containers begin at any time, and once;
 - a container whose image changes is ended and runs again, whatever the policy;
-- a pod whose main containers have ended and do not run again is done; its sidecars are ended then.
+- a pod whose main containers have ended and do not run again is done; its sidecars are ended then;
+- where a container's rule wants all to run anew, the others are ended at once, without preStop hooks, and the pod begins
+  with its init containers, in the sandbox and with the volumes that it has (KEP-5532).
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from virtual_kubelet.runtime.pod_events import Action
 from virtual_kubelet.runtime.pod_state import IDLE, ContainerPhase, ContainerRecord, Ending, Now, PodStage, PodState
 from virtual_kubelet.runtime.pod_state import StopReason as Why
 from virtual_kubelet.runtime.resize import needs_restart
-from virtual_kubelet.runtime.restarts import runs_again, will_run_again
+from virtual_kubelet.runtime.restarts import restarts_all, runs_again, will_run_again
 from virtual_kubelet.runtime.transitions import TransitionOptions, apply
 
 __all__ = ["NextSteps", "advance", "done", "is_over"]
@@ -64,6 +66,8 @@ def advance(state: PodState, options: TransitionOptions, now: Now) -> NextSteps:
             actions.append(on.Prepare())
         else:
             times.append(state.due)
+    if state.stage is PodStage.ACTIVE and any(restarts_all(state, record) for record in state.containers):
+        take(on.RestartAll())
     if state.stage is PodStage.ACTIVE:
         for record in state.containers:
             if _is_other_now(state, record):
@@ -79,14 +83,16 @@ def advance(state: PodState, options: TransitionOptions, now: Now) -> NextSteps:
             if at is not None:
                 times.append(at)
     if state.stage in (PodStage.RESETTING, PodStage.ENDING):
-        reason = Why.POD if state.ending is not None else Why.SANDBOX
-        until = state.ending.until if state.ending is not None else now.monotonic + _grace(state)
-        for record in state.containers:
+        reason, until = _way_out(state, now)
+        leaving = [
+            r for r in state.containers if r.kind is not ContainerKind.EPHEMERAL or reason is not Why.RESTART_ALL
+        ]
+        for record in leaving:
             if record.up and (record.stop is None or record.stop.reason is not reason):
                 take(on.Stop(record.name, reason, until))
             elif record.phase is ContainerPhase.STARTING:
                 actions.append(on.CutStart(record.name))
-        if not any(record.up or record.phase is ContainerPhase.STARTING for record in state.containers):
+        if not any(record.up or record.phase is ContainerPhase.STARTING for record in leaving):
             take(on.Emptied())
             again = advance(state, options, now)
             return NextSteps([*actions, *again.actions], again.at)
@@ -104,6 +110,15 @@ def _end_of(state: PodState, now: Now) -> Ending | None:
     if state.active_until is not None and state.active_until <= now.monotonic:
         return Ending(now.monotonic + _grace(state), DEADLINE_EXCEEDED)
     return None
+
+
+def _way_out(state: PodState, now: Now) -> tuple[Why, float]:
+    """Why what runs is ended, and until when."""
+    if state.ending is not None:
+        return Why.POD, state.ending.until
+    if state.restarting_all:
+        return Why.RESTART_ALL, now.monotonic
+    return Why.SANDBOX, now.monotonic + _grace(state)
 
 
 def done(state: PodState) -> bool:

@@ -53,6 +53,9 @@ __all__ = ["PodEngine"]
 
 log = get_logger(__name__)
 
+#: What the API server and the scheduler look for: where a rule may restart all containers, where a Guaranteed pod's CPUs change.
+_RESTART_ALL: Final = "RestartAllContainersOnContainerExits"
+_CPU_RESIZE: Final = "GuaranteedQoSPodCPUResize"
 #: Seconds that pods which are being removed have for it when the engine is left.
 _GOING: Final = 10.0
 
@@ -141,6 +144,12 @@ class PodEngine(EngineStreams):
         for held in self._pods.values():
             if held.task is not None:
                 held.task.cancel()
+
+    @property
+    def declared_features(self) -> Sequence[str]:
+        """See ``FeatureDeclarer``."""
+        can_resize = self._parts.options.transitions.in_place_resize
+        return [_RESTART_ALL, *([_CPU_RESIZE] if can_resize else [])]
 
     # PodLifecycleHandler
 

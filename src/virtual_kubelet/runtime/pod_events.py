@@ -61,6 +61,7 @@ __all__ = [
     "Resize",
     "ResizeFailed",
     "Resized",
+    "RestartAll",
     "RunPostStart",
     "RunPreStop",
     "SandboxLost",
@@ -265,6 +266,11 @@ class SandboxLost:
 
 
 @dataclass(frozen=True, slots=True)
+class RestartAll:
+    """A container has ended so that all of the pod are to run anew, its init containers first."""
+
+
+@dataclass(frozen=True, slots=True)
 class SourcesChanged:
     """A ConfigMap, a Secret or the like has come or changed that the pod refers to."""
 
@@ -327,6 +333,7 @@ PodEvent: TypeAlias = (
     Prepared
     | PreparationFailed
     | SandboxLost
+    | RestartAll
     | SourcesChanged
     | Updated
     | Deleted

@@ -41,7 +41,7 @@ class PodStage(StrEnum):
 
     PREPARING = "preparing"  # its volumes and its sandbox are being had
     ACTIVE = "active"  # containers start, run and restart
-    RESETTING = "resetting"  # its sandbox is gone; what still runs is ended before there is another
+    RESETTING = "resetting"  # all is to run anew, in another sandbox if that is gone; what still runs is ended before
     ENDING = "ending"  # nothing starts any more; what runs is being ended
     ENDED = "ended"  # nothing runs; its logs and its status are kept until it is deleted
     REMOVING = "removing"  # it is deleted, and its containers and files go
@@ -75,11 +75,12 @@ class StopReason(StrEnum):
     HOOK = "hook"  # its postStart hook failed
     CHANGED = "changed"  # its image is another now, or its resources are and need a new run
     SANDBOX = "sandbox"
+    RESTART_ALL = "restart-all"  # another's end wants all to run anew
 
     @property
     def restarts(self) -> bool:
         """Whether it runs again, if its policy says so, without its end being told first."""
-        return self in (StopReason.PROBE, StopReason.CHANGED)
+        return self in (StopReason.PROBE, StopReason.CHANGED, StopReason.RESTART_ALL)
 
 
 class Stop(Struct):
@@ -158,7 +159,7 @@ class ContainerRecord(Struct):
         failures: how often in a row starting has failed.
         started, ready: as the probes say, while it runs.
         change: it has to run anew, whatever its policy, once it has ended.
-        stale: its runs were in a sandbox that is gone, and have to be made again.
+        stale: its runs have to be made again: they were in a sandbox that is gone, or all of the pod is to run anew.
     resize: if it is not, or not yet, what its spec says by now.
     """
 
@@ -287,6 +288,11 @@ class PodState(Struct):
     def resizing(self) -> list[ContainerRecord]:
         """Those that run with other resources than their specs say."""
         return [record for record in self.containers if record.resize is not None and record.up]
+
+    @property
+    def restarting_all(self) -> bool:
+        """Whether all containers end to run anew in the sandbox that is there."""
+        return self.stage is PodStage.RESETTING and self.prepared
 
     @property
     def has_run(self) -> bool:

@@ -4,7 +4,8 @@ Rules of the kubelet (pkg/kubelet/container/helpers.go, ShouldContainerBeRestart
 client-go's util/flowcontrol/backoff.go) with the recordings of always-crash-loop, liveness-fails and post-start-fails:
 
 - rules of the container (``restartPolicyRules``) come first, then its own ``restartPolicy``, then the pod's; a sidecar
-  always runs again, an ephemeral container never;
+  always runs again, an ephemeral container never; of the rules the first that holds counts, and it may want all containers
+  of the pod to run anew (KEP-5532);
 - the first restart comes at once, later ones after 10 s, doubling to 300 s; a run of more than ten minutes begins anew;
 - a container that was ended to run anew (a probe, another image) is measured by its run before the last: it comes back
   at once unless that one ended within the back-off; then the back-off counts from its own end.
@@ -16,10 +17,21 @@ from dataclasses import dataclass
 from typing import Final
 
 from virtual_kubelet.contracts.runtime import ContainerExit, ContainerKind
-from virtual_kubelet.objects.core_v1 import Container, ContainerRestartRule
-from virtual_kubelet.runtime.pod_state import ContainerRecord, PodState, Run
+from virtual_kubelet.objects.core_v1 import Container, ContainerRestartRule, Pod
+from virtual_kubelet.runtime.pod_state import IDLE, ContainerRecord, PodState, Run
 
-__all__ = ["BackoffOptions", "plan_restart", "retry_delay", "runs_again", "will_run_again"]
+__all__ = [
+    "BackoffOptions",
+    "may_restart_all",
+    "plan_restart",
+    "restarts_all",
+    "retry_delay",
+    "runs_again",
+    "will_run_again",
+]
+
+_RESTART: Final = "Restart"
+_RESTART_ALL: Final = "RestartAllContainers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +61,8 @@ def policy_of(state: PodState, record: ContainerRecord, container: Container) ->
 def runs_again(state: PodState, record: ContainerRecord, ended: ContainerExit) -> bool:
     """Whether a container that has ended so is to run again, as far as its own policy goes."""
     container = state.spec_of(record)
-    for rule in container.restart_policy_rules or ():
-        if _matches(rule, ended.exit_code):
-            return True
+    if _ruled(container, ended.exit_code) is not None:
+        return True
     policy = policy_of(state, record, container)
     return policy == "Always" or (policy == "OnFailure" and ended.exit_code != 0)
 
@@ -63,8 +74,26 @@ def will_run_again(state: PodState, record: ContainerRecord) -> bool:
     return runs_again(state, record, record.exit)
 
 
+def restarts_all(state: PodState, record: ContainerRecord) -> bool:
+    """Whether a container has ended so that all of its pod are to run anew, and that has not been seen to yet."""
+    if record.phase not in IDLE or record.exit is None or record.stale:
+        return False
+    return _ruled(state.spec_of(record), record.exit.exit_code) == _RESTART_ALL
+
+
+def may_restart_all(pod: Pod) -> bool:
+    """Whether any container of a pod has a rule for that."""
+    containers = (*(pod.spec.init_containers or ()), *pod.spec.containers)
+    return any(rule.action == _RESTART_ALL for one in containers for rule in one.restart_policy_rules or ())
+
+
+def _ruled(container: Container, code: int) -> str | None:
+    """The action of the first rule that holds; None if none does."""
+    return next((rule.action for rule in container.restart_policy_rules or () if _matches(rule, code)), None)
+
+
 def _matches(rule: ContainerRestartRule, code: int) -> bool:
-    if rule.action != "Restart" or rule.exit_codes is None:
+    if rule.action not in (_RESTART, _RESTART_ALL) or rule.exit_codes is None:
         return False
     inside = code in (rule.exit_codes.values or ())
     return inside if rule.exit_codes.operator == "In" else not inside

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from virtual_kubelet.objects.core_v1 import HostIP, PodCondition, PodIP, PodStatus
 from virtual_kubelet.objects.times import format_time
-from virtual_kubelet.runtime.conditions import Facts, pod_conditions, pod_phase
+from virtual_kubelet.runtime.conditions import RESTARTING, Facts, pod_conditions, pod_phase
 from virtual_kubelet.runtime.container_status import container_statuses
 from virtual_kubelet.runtime.pod_resources import pod_resources
 from virtual_kubelet.runtime.pod_state import ContainerRecord, PodStage, PodState
@@ -100,5 +100,6 @@ def _times(state: PodState, phase: str, now: datetime) -> dict[str, str]:
         "ContainersReady": ready,
         PENDING: now,
         IN_PROGRESS: now,
+        RESTARTING: now if any(c.type == RESTARTING for c in state.conditions) else state.start_time,
     }
     return {kind: format_time(moment) for kind, moment in moments.items()}

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from virtual_kubelet.contracts.runtime import ContainerExit
+from virtual_kubelet.contracts.runtime import ContainerExit, ContainerKind
 from virtual_kubelet.objects.core_v1 import ResourceRequirements
 from virtual_kubelet.runtime import pod_events as on
 from virtual_kubelet.runtime.container_transitions import CONTAINER_TABLE, UNKNOWN
 from virtual_kubelet.runtime.pod_events import Action, ContainerEvent, PodEvent
 from virtual_kubelet.runtime.pod_state import ContainerPhase, Ending, Now, PendingResize, PodStage, PodState
 from virtual_kubelet.runtime.resize import INFEASIBLE, UNSUPPORTED, needs_restart, resize_message, same_resources
-from virtual_kubelet.runtime.restarts import retry_delay, runs_again, will_run_again
+from virtual_kubelet.runtime.restarts import restarts_all, retry_delay, runs_again, will_run_again
 from virtual_kubelet.runtime.transition_options import TransitionOptions
 
 __all__ = ["CONTAINER_TABLE", "POD_TABLE", "UNKNOWN", "PodEntry", "TransitionOptions", "apply"]
@@ -84,6 +84,26 @@ def _sandbox_lost(state: PodState, event: on.SandboxLost, _: TransitionOptions, 
             record.stale = ended is not None and (record.change or runs_again(state, record, ended))
     message = "Pod sandbox changed, it will be killed and re-created."
     return [on.Record("Normal", "SandboxChanged", message), on.Report()]
+
+
+def _sandbox_lost_meanwhile(state: PodState, event: on.SandboxLost, _: TransitionOptions, now: Now) -> list[Action]:
+    """All is to run anew already, and now in another sandbox."""
+    if state.sandbox is not None and state.sandbox.id == event.sandbox_id:
+        state.sandbox, state.prepared = None, False
+    return []
+
+
+def _restart_all(state: PodState, event: on.RestartAll, _: TransitionOptions, now: Now) -> list[Action]:
+    """As after the loss of a sandbox, but that stays, and what has ended for good runs again too. Only those whose end it
+    was wait for their back-off."""
+    state.stage = Stage.RESETTING
+    for record in state.containers:
+        if record.kind is ContainerKind.EPHEMERAL or not record.attempts:
+            continue
+        if not record.up and not restarts_all(state, record):
+            record.due, record.waiting = now.monotonic, None
+        record.stale = True
+    return [on.Report()]
 
 
 def _sandbox_lost_at_the_end(state: PodState, event: on.SandboxLost, _: TransitionOptions, now: Now) -> list[Action]:
@@ -192,6 +212,9 @@ def _end_by(state: PodState, ending: Ending) -> list[Action]:
 
 
 def _reset(state: PodState, event: on.Emptied, _: TransitionOptions, now: Now) -> list[Action]:
+    if state.prepared:
+        state.stage = Stage.ACTIVE
+        return [on.Report()]
     state.stage, state.due = Stage.PREPARING, now.monotonic
     return []
 
@@ -233,7 +256,9 @@ POD_TABLE: Final[Mapping[tuple[PodStage, type[Any]], PodEntry]] = {
     (Stage.ENDING, on.Prepared): _to(_prepared_too_late, Stage.ENDING),
     (Stage.ACTIVE, on.SandboxLost): _to(_sandbox_lost, Stage.RESETTING),
     (Stage.ENDING, on.SandboxLost): _to(_sandbox_lost_at_the_end, Stage.ENDING),
-    (Stage.RESETTING, on.Emptied): _to(_reset, Stage.PREPARING),
+    (Stage.ACTIVE, on.RestartAll): _to(_restart_all, Stage.RESETTING),
+    (Stage.RESETTING, on.SandboxLost): _to(_sandbox_lost_meanwhile, Stage.RESETTING),
+    (Stage.RESETTING, on.Emptied): _to(_reset, Stage.PREPARING, Stage.ACTIVE),
     (Stage.ENDING, on.Emptied): _to(_ended, Stage.ENDED, Stage.REMOVING),
     (Stage.ENDED, on.SandboxLost): _to(_sandbox_lost_at_the_end, Stage.ENDED),
     (Stage.ENDED, on.Deleted): _to(_deleted_when_ended, Stage.REMOVING),

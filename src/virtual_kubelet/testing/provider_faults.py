@@ -172,8 +172,9 @@ class ProviderFaults:
         for name in ("notify_node_status", "configure_node", "lacks"):
             if callable(getattr(provider, name, None)):
                 methods[name] = _passed_on(name)
-        if hasattr(provider, "rerun_is_safe"):
-            methods["rerun_is_safe"] = provider.rerun_is_safe
+        for name in ("rerun_is_safe", "declared_features"):
+            if hasattr(provider, name):
+                methods[name] = getattr(provider, name)
         base = _EnteredProvider if hasattr(type(provider), "__aenter__") else _FaultyProvider
         return type(f"Faulty{type(provider).__name__}", (base,), methods)(provider, self)
 

@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from virtual_kubelet import InvalidInputError
 from virtual_kubelet.objects.core_v1 import Container, Pod
 from virtual_kubelet_docker.config import DockerConfig
 from virtual_kubelet_docker.security import app_armor_profile
+from virtual_kubelet_docker.sysctls import check_sysctls
 
 __all__ = ["check_pod"]
 
 _REASON: Final = "UnsupportedPodSpec"
-#: pkg/kubelet/sysctl/safe_sysctls.go, 1.36.
-_SAFE_SYSCTLS: Final = frozenset(
-    {
-        "kernel.shm_rmid_forced",
-        "net.ipv4.ip_local_port_range",
-        "net.ipv4.ip_local_reserved_ports",
-        "net.ipv4.ip_unprivileged_port_start",
-        "net.ipv4.ping_group_range",
-        "net.ipv4.tcp_fin_timeout",
-        "net.ipv4.tcp_keepalive_intvl",
-        "net.ipv4.tcp_keepalive_probes",
-        "net.ipv4.tcp_keepalive_time",
-        "net.ipv4.tcp_rmem",
-        "net.ipv4.tcp_syncookies",
-        "net.ipv4.tcp_wmem",
-    }
-)
-_IPC_SYSCTLS: Final = ("kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.")
 _RESOURCES: Final = frozenset({"cpu", "memory"})
 #: What is counted when pods are placed and not enforced while they run, as on a kubelet.
 _REQUESTS: Final = _RESOURCES | {"ephemeral-storage"}
@@ -62,8 +44,7 @@ def check_pod(pod: Pod, config: DockerConfig, *, app_armor: bool) -> None:
             raise _refused("spec.securityContext.supplementalGroupsPolicy", "the engine merges the groups of the image")
         if context.windows_options is not None:
             raise _refused("spec.securityContext.windowsOptions", "containers here are Linux's")
-        for index, one in enumerate(context.sysctls or ()):
-            _check_sysctl(pod, f"spec.securityContext.sysctls[{index}].name", one.name, config)
+        check_sysctls(pod, config)
     for where, container in _containers(pod):
         _check_container(pod, where, container, app_armor=app_armor)
 
@@ -104,18 +85,6 @@ def _check_container(pod: Pod, where: str, container: Container, *, app_armor: b
     profile = app_armor_profile(pod, container)
     if profile not in (None, "", "unconfined") and not app_armor:
         raise _refused(f"{where}.securityContext.appArmorProfile", "AppArmor is not enabled on the engine's machine")
-
-
-def _check_sysctl(pod: Pod, field: str, name: str, config: DockerConfig) -> None:
-    """The kubelet's allow-list (pkg/kubelet/sysctl/allowlist.go): namespaced, and not of a namespace that is the node's."""
-    allowed = name in _SAFE_SYSCTLS or any(fnmatchcase(name, pattern) for pattern in config.allowed_unsafe_sysctls)
-    if not allowed:
-        raise InvalidInputError(f'forbidden sysctl: {field}: "{name}" not allowlisted', reason="SysctlForbidden")
-    if (pod.spec.host_network and name.startswith("net.")) or (pod.spec.host_ipc and name.startswith(_IPC_SYSCTLS)):
-        shared = "network" if name.startswith("net.") else "ipc"
-        raise InvalidInputError(
-            f'forbidden sysctl: {field}: "{name}" not allowed with host {shared} enabled', reason="SysctlForbidden"
-        )
 
 
 def _refused(field: str, why: str) -> InvalidInputError:

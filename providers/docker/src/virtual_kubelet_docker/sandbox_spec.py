@@ -8,6 +8,7 @@ from virtual_kubelet import NodeDns, pod_dns, pod_hostname
 from virtual_kubelet.objects.core_v1 import Pod
 from virtual_kubelet_docker.config import DockerConfig
 from virtual_kubelet_docker.labels import Owner, sandbox_labels
+from virtual_kubelet_docker.sysctls import pod_sysctls
 
 __all__ = ["port_bindings", "sandbox_spec"]
 
@@ -19,11 +20,12 @@ def sandbox_spec(
     spec = pod.spec
     host_network = spec.host_network is True
     bindings = {} if host_network else port_bindings(pod)
+    network = "host" if host_network else config.network or ("bridge" if podman else "default")
     host: dict[str, Any] = {
-        "NetworkMode": "host" if host_network else config.network or ("bridge" if podman else "default"),
+        "NetworkMode": network,
         "IpcMode": "host" if spec.host_ipc else "shareable",
         "PortBindings": bindings,
-        "Sysctls": {one.name: one.value for one in (spec.security_context and spec.security_context.sysctls) or ()},
+        "Sysctls": pod_sysctls(pod, own_network=network != "host"),
         "ReadonlyRootfs": True,
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
