@@ -75,6 +75,23 @@ class TestAnswers:
         assert (await api.delete(f"{MAPS}/c", options)).status == status
         assert (await api.get(f"{MAPS}/c")).status == 200
 
+    async def test_what_is_wrong_is_said_in_the_servers_order(self, api: Api) -> None:
+        answer = await api.delete(f"{MAPS}/c?propagationPolicy=Zz&dryRun=zz")
+        assert [field for field, _ in answer.causes] == ["propagationPolicy", "dryRun"]
+        answer = await api.post(f"{MAPS}?dryRun=zz&fieldManager={'x' * 129}&fieldValidation=zz", config_map())
+        assert [field for field, _ in answer.causes] == ["fieldManager", "dryRun", "fieldValidation"]
+        answer = await api.patch(f"{MAPS}/c?force=true&fieldManager=a%0Ab", {})
+        assert answer.message == (
+            'PatchOptions.meta.k8s.io "" is invalid: [force: Forbidden: may not be specified for non-apply patch, '
+            'fieldManager: Invalid value: "a\\nb": invalid character U+000A (at position 1)]'
+        )
+
+    async def test_it_is_only_accepted_if_dependents_are_to_go_and_it_stays(self, api: Api) -> None:
+        await api.create(MAPS, config_map(finalizers=["x.y/hold"]))
+        assert (await api.delete(f"{MAPS}/c?orphanDependents=false")).status == 202
+        await api.create(MAPS, config_map("d"))
+        assert (await api.delete(f"{MAPS}/d?orphanDependents=false")).status == 200
+
 
 class TestPreconditions:
     async def test_another_uid_conflicts(self, api: Api) -> None:

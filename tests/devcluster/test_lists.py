@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 
 from tests.devcluster.clients import Answer, Api, config_map, pod
@@ -78,6 +80,21 @@ class TestPages:
         answer = await api.get(f"{MAPS}?continue={token}")
         assert (answer.status, answer.reason) == (400, "BadRequest")
         assert answer.message.startswith(f"invalid continue token: continue key is not valid: {why}")
+
+    async def test_a_token_brings_its_own_revision(self, api: Api) -> None:
+        await _maps(api, "ab")
+        token = (await api.get(f"{MAPS}?{MINE}&limit=1")).body["metadata"]["continue"]
+        answer = await api.get(f"{MAPS}?{MINE}&limit=1&continue={token}&resourceVersion=5")
+        why = "specifying resource version is not allowed when using continue"
+        assert (answer.status, answer.message) == (400, why)
+        assert (await api.get(f"{MAPS}?{MINE}&limit=1&continue={token}&resourceVersion=0")).names == ["b"]
+
+    async def test_a_full_page_before_others_that_are_not_selected_has_a_token(self, api: Api) -> None:
+        await _maps(api, "ab")
+        page = await api.get(f"{MAPS}?fieldSelector=metadata.name!%3Dkube-root-ca.crt&limit=2")
+        assert page.names == ["a", "b"]
+        rest = await api.get(f"{MAPS}?{MINE}&limit=2&continue={page.body['metadata']['continue']}")
+        assert (rest.names, rest.body["metadata"].get("continue")) == ([], None)
 
     async def test_a_list_at_any_revision_does_not_page(self, api: Api) -> None:
         await _maps(api, "abc")
@@ -200,13 +217,42 @@ class TestRevisions:
         answer = await api.get(f"{MAPS}?{query}")
         assert (answer.status, [name for name, _ in answer.causes]) == (422, [field])
 
-    async def test_numbers_that_are_none(self, api: Api) -> None:
-        assert (await api.get(f"{MAPS}?limit=x")).status == 400
-        answer = await api.get(f"{MAPS}?resourceVersion=abc")
-        assert (answer.status, answer.message) == (
-            500,
-            'resourceVersion: Invalid value: "abc": strconv.ParseUint: parsing "abc": invalid syntax',
+    async def test_each_option_that_is_wrong_is_named(self, api: Api) -> None:
+        answer = await api.get(f"{MAPS}?resourceVersionMatch=Zz&continue=zz&sendInitialEvents=1")
+        assert answer.message == (
+            'ListOptions.meta.k8s.io "" is invalid: [resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden '
+            "unless resourceVersion is provided, resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when "
+            'continue is provided, resourceVersionMatch: Unsupported value: "Zz": supported values: "Exact", '
+            '"NotOlderThan", "", sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list]'
         )
+
+    @pytest.mark.parametrize("number", ["x", "1_0", "٣", " 1"])
+    async def test_numbers_that_are_none(self, api: Api, number: str) -> None:
+        answer = await api.get(f"{MAPS}?limit={quote(number)}")
+        assert (answer.status, answer.message) == (400, f'strconv.ParseInt: parsing "{number}": invalid syntax')
+
+    async def test_a_revision_that_is_none_is_wrong_for_a_list_and_an_error_of_the_servers_elsewhere(
+        self, api: Api
+    ) -> None:
+        why = 'resourceVersion: Invalid value: "abc": strconv.ParseUint: parsing "abc": invalid syntax'
+        answer = await api.get(f"{MAPS}?resourceVersion=abc")
+        assert (answer.status, answer.message) == (400, f"invalid resource version: {why}")
+        for path in (f"{MAPS}?watch=1&resourceVersion=abc", f"{MAPS}/kube-root-ca.crt?resourceVersion=abc"):
+            answer = await api.get(path)
+            assert (answer.status, answer.message) == (500, why)
+
+    async def test_one_object_of_the_future_is_a_time_out(self, api: Api) -> None:
+        answer = await api.get(f"{MAPS}/kube-root-ca.crt?resourceVersion=99999999")
+        assert (answer.status, answer.reason) == (504, "Timeout")
+
+    async def test_a_page_at_an_earlier_revision_is_of_that_revision(self, api: Api) -> None:
+        await _maps(api, "ab")
+        then = (await api.get(MAPS)).body["metadata"]["resourceVersion"]
+        await api.delete(f"{MAPS}/b")
+        page = await api.get(f"{MAPS}?{MINE}&limit=5&resourceVersion={then}")
+        assert (page.names, page.body["metadata"]["resourceVersion"]) == (["a", "b"], then)
+        one = await api.get(f"{MAPS}?fieldSelector=metadata.name%3Db&limit=5&resourceVersion={then}")
+        assert one.names == []
 
 
 class TestRepresentations:

@@ -49,6 +49,20 @@ class TestCreate:
             'configmaps "c" already exists',
         )
 
+    async def test_what_is_on_its_way_out_still_has_its_name(self, api: Api) -> None:
+        await api.create(MAPS, config_map(finalizers=["x.y/hold"]))
+        await api.delete(f"{MAPS}/c")
+        answer = await api.post(MAPS, config_map())
+        assert (answer.status, answer.reason) == (409, "AlreadyExists")
+        assert answer.message == 'object is being deleted: configmaps "c" already exists'
+
+    async def test_of_an_object_that_could_have_had_another_name(self, api: Api) -> None:
+        await api.create(MAPS, config_map())
+        answer = await api.post(MAPS, config_map(generateName="c-"))
+        why = "already exists, the server was not able to generate a unique name for the object"
+        assert (answer.status, answer.message) == (409, f'configmaps "c" {why}')
+        assert answer.body["details"]["retryAfterSeconds"] == 1
+
     async def test_invalid_comes_before_already_there(self, api: Api) -> None:
         await api.create(MAPS, config_map())
         assert (await api.post(MAPS, config_map(data={"a b": "c"}))).status == 422
@@ -56,6 +70,10 @@ class TestCreate:
     async def test_a_new_object_has_no_version_yet(self, api: Api) -> None:
         answer = await api.post(MAPS, config_map(resourceVersion="5"))
         assert (answer.status, answer.message) == (500, "resourceVersion should not be set on objects to be created")
+        assert (await api.post(MAPS, config_map(resourceVersion="5", labels={"a b": ""}))).status == 422
+        tried = await api.post(f"{MAPS}?dryRun=All", config_map(resourceVersion="5"))
+        assert (tried.status, tried.body["metadata"]["resourceVersion"]) == (201, "5")
+        assert (await api.post(MAPS, config_map(resourceVersion="abc"))).status == 201
 
     async def test_a_namespace_that_is_not_there_is_404(self, api: Api) -> None:
         answer = await api.post("/api/v1/namespaces/nope/configmaps", config_map())
@@ -115,15 +133,22 @@ class TestVersions:
 
     async def test_a_lease_wants_one(self, api: Api) -> None:
         await api.create(LEASES, {"metadata": {"name": "l"}, "spec": {}})
-        answer = await api.put(f"{LEASES}/l", {"metadata": {"name": "l"}, "spec": {"holderIdentity": "x"}})
-        assert (answer.status, answer.message) == (
-            422,
-            'leases.coordination.k8s.io "l" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for '
-            "an update",
-        )
+        for given in ({}, {"resourceVersion": "0"}):
+            answer = await api.put(f"{LEASES}/l", {"metadata": {"name": "l", **given}, "spec": {"holderIdentity": "x"}})
+            assert (answer.status, answer.message) == (
+                422,
+                'leases.coordination.k8s.io "l" is invalid: metadata.resourceVersion: Invalid value: 0: must be '
+                "specified for an update",
+            )
+        answer = await api.put(f"{LEASES}/l", {"metadata": {"name": "l", "uid": "zz"}, "spec": {}})
+        assert (answer.status, "UID in precondition: zz" in answer.message) == (409, True)
 
     async def test_a_put_creates_a_lease_and_an_event_but_no_config_map(self, api: Api) -> None:
-        assert (await api.put(f"{LEASES}/l", {"metadata": {"name": "l"}, "spec": {}})).status == 201
+        lease: dict[str, Any] = {"metadata": {"name": "l", "resourceVersion": "5"}, "spec": {}}
+        assert (await api.put(f"{LEASES}/l", lease)).status == 201
+        lease = {"metadata": {"name": "m", "uid": "zz"}, "spec": {}}
+        answer = await api.put(f"{LEASES}/m", lease)
+        assert (answer.status, answer.message.endswith("UID in precondition: zz, UID in object meta: ")) == (409, True)
         assert (await api.put(f"{MAPS}/c", config_map())).status == 404
 
     async def test_one_that_is_no_number_is_an_error_of_the_servers(self, api: Api) -> None:

@@ -280,7 +280,7 @@ def _attributes(info: RequestInfo, request: Request) -> Attributes:
     """What is to be authorized: a list or watch of one name counts as that name."""
     name, node = info.name, ""
     if info.verb in _SELECTED and not name and (text := request.query.get("fieldSelector")):
-        selector = parse_field_selector(text, info.resource.selectable)
+        selector = parse_field_selector(text)
         name = selector.exactly("metadata.name") or ""
         node = selector.exactly("spec.nodeName") or ""
     resource = info.resource

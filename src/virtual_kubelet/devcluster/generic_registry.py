@@ -14,6 +14,7 @@ from virtual_kubelet.devcluster.object_meta import (
     fill_new,
     generate_name,
     inherit,
+    is_deleting,
     validate_kube_finalizers,
     validate_meta,
     validate_meta_content,
@@ -28,6 +29,7 @@ from virtual_kubelet.devcluster.statuses import (
     conflict,
     field_invalid,
     invalid,
+    name_not_generated,
     not_found,
     qualified,
 )
@@ -72,15 +74,13 @@ class GenericRegistry:
     def create(self, obj: dict[str, Any], *, dry_run: bool = False) -> StoredObject | dict[str, Any]:
         """Store a new object; the object itself is returned when nothing is to be stored. Raises 409 and 422."""
         resource, metadata = self.resource, obj["metadata"]
-        if metadata.pop("resourceVersion", "") not in ("", "0"):
-            raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
         namespace = metadata.get("namespace", "")
         generated = not metadata.get("name") and bool(metadata.get("generateName"))
         for _ in range(_NAME_TRIES if generated else 1):
             if generated:
                 metadata["name"] = generate_name(metadata["generateName"])
-            taken = self.objects.get(namespace, metadata.get("name", "")) is not None
-            if not taken:
+            taken = self.objects.get(namespace, metadata.get("name", ""))
+            if taken is None:
                 break
         fill_new(metadata, format_time(self.now()))
         resource.prepare_create(obj)
@@ -88,8 +88,12 @@ class GenericRegistry:
         errors += resource.validate_create(obj)
         if errors:
             raise invalid(resource.kind, metadata.get("name", ""), errors, resource.group)
-        if taken:
-            raise already_exists(resource.plural, metadata["name"], resource.group)
+        given = "" if dry_run else metadata.pop("resourceVersion", "")
+        # One that is no number at all is none.
+        if given.isascii() and given.isdigit() and int(given):
+            raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
+        if taken is not None:
+            raise self._taken(metadata, taken)
         if dry_run:
             return obj
         resource.allocate(obj)
@@ -98,6 +102,14 @@ class GenericRegistry:
         except TooLarge:
             resource.release(obj)
             raise
+
+    def _taken(self, metadata: dict[str, Any], stored: StoredObject) -> StatusError:
+        """409: the name is that of ``stored``."""
+        named = name_not_generated if metadata.get("generateName") else already_exists
+        error = named(self.resource.plural, metadata["name"], self.resource.group)
+        if is_deleting(stored.decode()):
+            error.message = f"object is being deleted: {error.message}"
+        return error
 
     # Update
 
@@ -209,6 +221,9 @@ class GenericRegistry:
                 return obj, False
             period = 1 if options.grace < 0 else options.grace
             moment = parse_time(metadata["deletionTimestamp"]) - timedelta(seconds=before - period)
+            if moment < self.now():
+                # What is over cannot be made shorter; who acts on it still has its moment, unless none is wanted.
+                moment, period = self.now(), min(period, 1)
             metadata["deletionTimestamp"] = format_time(moment)
             metadata["deletionGracePeriodSeconds"] = period
         finalizers = options.finalizers(metadata.get("finalizers") or [])
@@ -266,13 +281,12 @@ class GenericRegistry:
         # The resource stands where others have the kind: the API server's own slip.
         return invalid(self.resource.plural, name, [error], self.resource.group)
 
-    def other_uid(self, stored: StoredObject, given: str) -> StatusError:
-        """409: the object of a PUT is another one."""
-        namespace, name = stored.key
+    def other_uid(self, namespace: str, name: str, given: str, uid: str) -> StatusError:
+        """409: the object of a PUT, with the UID ``given``, is another one."""
         key = "/".join(part for part in ("/registry", self.resource.storage_prefix, namespace, name) if part)
         why = (
             f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: "
-            f"Precondition failed: UID in precondition: {given}, UID in object meta: {stored.uid}"
+            f"Precondition failed: UID in precondition: {given}, UID in object meta: {uid}"
         )
         return conflict(self.resource.plural, name, why, self.resource.group)
 

@@ -22,8 +22,8 @@ from virtual_kubelet.devcluster.rendering import (
     render_stored,
     table_object,
 )
-from virtual_kubelet.devcluster.request_options import Continue, ListOptions
-from virtual_kubelet.devcluster.statuses import StatusError, expired
+from virtual_kubelet.devcluster.request_options import Continue, ListOptions, parse_revision
+from virtual_kubelet.devcluster.statuses import StatusError, bad_request, expired
 from virtual_kubelet.devcluster.storage import Expired, StoredObject
 from virtual_kubelet.devcluster.watch import EventEncoder, Watcher, WatchHub, error_line
 from virtual_kubelet.server.connection import Response
@@ -57,9 +57,12 @@ class Reader:
         }
 
     def get(self, call: Call) -> Response:
-        """One object. Raises 404, 406."""
+        """One object. Raises 404, 406, 504 for a revision of the future (and 500 for one that is no number)."""
         registry = self._state.registry(call.info.resource)
         shown = negotiate(call.request.headers.get("accept"))
+        at_least = parse_revision(call.request.query.get("resourceVersion")) or 0
+        if at_least > self._state.store.revision:
+            raise _too_large(at_least, self._state.store.revision)
         stored = registry.get(call.info.namespace, call.info.name)
         if shown is PLAIN:
             return call.respond(render_stored(registry.resource, stored))
@@ -70,27 +73,43 @@ class Reader:
     def select(self, call: Call, options: ListOptions) -> tuple[list[StoredObject], dict[str, Any]]:
         """What a list shows, and its metadata. Raises 410, and 504 for a revision of the future."""
         registry = self._state.registry(call.info.resource)
-        objects, revision = self._snapshot(registry, call.info.namespace, options)
-        if options.fields or options.labels:
-            fields, labels = options.fields, options.labels
-            objects = [o for o in objects if fields.matches(o.key, o.fields) and labels.matches(o.labels)]
+        namespace, fields, labels = call.info.namespace, options.fields, options.labels
+        name: str | None = None
+        if not options.continue_ and fields:
+            namespace = namespace or fields.exactly("metadata.namespace") or ""
+            if namespace or not registry.resource.namespaced:
+                name = fields.exactly("metadata.name")
+        found, revision = self._snapshot(registry, namespace, options, paged=name is None)
+        if name is not None:
+            found = [o for o in found if o.key[1] == name]
         metadata: dict[str, Any] = {"resourceVersion": str(revision)}
         # A list "at any revision" comes from the API server's cache, which does not page.
-        limit = 0 if options.revision == 0 and not options.match else options.limit
-        if limit > 0 and len(objects) > limit:
-            last = objects[limit - 1].key
-            metadata["continue"] = Continue(revision, *last).encode()
-            if not options.fields and not options.labels:
-                metadata["remainingItemCount"] = len(objects) - limit
-            objects = objects[:limit]
+        limit = 0 if options.revision == "0" and registry.resource.cached else max(options.limit, 0)
+        if not fields and not labels:
+            objects = found[:limit] if limit else found
+            at = len(objects)
+            if at < len(found):
+                metadata["remainingItemCount"] = len(found) - at
+        else:
+            objects, at = [], 0
+            for at, stored in enumerate(found, 1):  # noqa: B007 (where the page ends, is used below)
+                if fields.matches(stored.key, stored.fields) and labels.matches(stored.labels):
+                    objects.append(stored)
+                    if len(objects) == limit:
+                        break
+        # There may be more: whether any of the rest is selected, is not looked at.
+        if at < len(found):
+            metadata = {"continue": Continue(revision, *objects[-1].key).encode(), **metadata}
         return objects, metadata
 
     def _snapshot(
-        self, registry: GenericRegistry, namespace: str, options: ListOptions
+        self, registry: GenericRegistry, namespace: str, options: ListOptions, *, paged: bool
     ) -> tuple[list[StoredObject], int]:
         collection, current = registry.objects, self._state.store.revision
-        if options.continue_ is not None:
-            after = options.continue_
+        if options.continue_:
+            after = Continue.decode(options.continue_)
+            if options.revision not in ("", "0"):
+                raise bad_request("specifying resource version is not allowed when using continue")
             try:
                 objects = collection.at(after.revision, namespace)
             except Expired:
@@ -98,11 +117,16 @@ class Reader:
                 raise StatusError(410, "Expired", _OLD_CONTINUE, metadata={"continue": token}) from None
             key = (after.namespace, after.name)
             return [o for o in objects if o.key > key], after.revision
-        if options.revision and options.revision > current:
-            raise _too_large(options.revision, current)
-        if options.match == "Exact" and options.revision:
+        try:
+            revision = parse_revision(options.revision) or 0
+        except StatusError as error:
+            raise bad_request(f"invalid resource version: {error.message}") from None
+        if revision > current:
+            raise _too_large(revision, current)
+        # A page of a list at a revision is of that very revision.
+        if revision and (options.match == "Exact" or (not options.match and options.limit > 0 and paged)):
             try:
-                return collection.at(options.revision, namespace), options.revision
+                return collection.at(revision, namespace), revision
             except Expired:
                 raise expired(_OLD_LIST) from None
         return list(collection.values(namespace)), current
@@ -125,11 +149,12 @@ class Reader:
         if shown.kind == "PartialObjectMetadataList":
             shown = shown._replace(kind="PartialObjectMetadata")
         options = ListOptions.parse(request.query, resource.selectable, watch=True)
+        revision = parse_revision(options.revision) or 0
         encoder = None if shown.kind == "" else self._encoder(registry, shown, request.query.get("includeObject"))
         # What is not durable yet, its watchers hear of when it is.
         current = self._state.store.durable_revision
-        replay = bool(options.revision) and not options.initial_events
-        after = max(current, options.revision or 0) if not replay else options.revision or 0
+        replay = bool(revision) and not options.initial_events
+        after = revision if replay else max(current, revision)
         try:
             changes = registry.objects.since(after, current) if replay else []
         except Expired as error:

@@ -12,7 +12,7 @@ from virtual_kubelet.devcluster.statuses import method_not_allowed, resource_not
 __all__ = ["PAGE_NOT_FOUND", "RequestInfo", "ResourceTable", "UnknownPath"]
 
 PAGE_NOT_FOUND: Final = "404 page not found\n"
-_VERBS: Final = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_VERBS: Final = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
 class UnknownPath(Exception):

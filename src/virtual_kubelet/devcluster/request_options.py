@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from virtual_kubelet.devcluster.go_json import NotJson, decode_go_json
 from virtual_kubelet.devcluster.selectors import (
     FieldSelector,
     LabelSelector,
+    check_fields,
     parse_field_selector,
     parse_label_selector,
 )
@@ -27,14 +29,15 @@ from virtual_kubelet.devcluster.statuses import (
 )
 from virtual_kubelet.server.connection import QueryParameters
 
-__all__ = ["DeleteOptions", "ListOptions", "WriteOptions", "is_true"]
+__all__ = ["DeleteOptions", "ListOptions", "WriteOptions", "is_true", "parse_revision"]
 
 _VALIDATION: Final = ("Ignore", "Warn", "Strict")
 #: Finalizers that the garbage collector takes away, by the policy that puts them there.
 _COLLECTOR: Final = {"Orphan": "orphan", "Foreground": "foregroundDeletion"}
 _TOKEN_VERSION: Final = "meta.k8s.io/v1"
 _LONGEST_MANAGER: Final = 128
-_MATCHES: Final = ("", "Exact", "NotOlderThan")
+#: What a query's numbers may look like (Go's ``ParseInt``).
+_NUMBER: Final = re.compile(r"[+-]?[0-9]+")
 
 
 def is_true(text: str) -> bool:
@@ -46,17 +49,16 @@ def _number(query: QueryParameters, name: str) -> int:
     text = query.get(name)
     if not text:
         return 0
-    try:
-        value = int(text)
-    except ValueError:
-        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+    if _NUMBER.fullmatch(text) is None:
+        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+    value = int(text[:30])
     if not -(1 << 63) <= value < 1 << 63:
         raise bad_request(f'strconv.ParseInt: parsing "{text}": value out of range')
     return value
 
 
-def _revision(text: str) -> int | None:
-    """None: not given."""
+def parse_revision(text: str) -> int | None:
+    """A ``resourceVersion``; None: not given. Raises ``StatusError`` 500, as the API server."""
     if not text:
         return None
     if not text.isascii() or not text.isdigit():
@@ -111,15 +113,16 @@ class ListOptions:
     """Options of list, watch and deletecollection.
 
     Attributes:
-        revision: ``resourceVersion``; None: not given.
+        continue_: a continue token.
+        revision: ``resourceVersion``; empty: not given.
         match: ``resourceVersionMatch``.
     """
 
     labels: LabelSelector
     fields: FieldSelector
     limit: int
-    continue_: Continue | None
-    revision: int | None
+    continue_: str
+    revision: str
     match: str
     timeout: int
     bookmarks: bool
@@ -127,52 +130,61 @@ class ListOptions:
 
     @classmethod
     def parse(cls, query: QueryParameters, selectable: frozenset[str], *, watch: bool) -> ListOptions:
-        """Raises ``StatusError`` 400 (and, as the API server, 500 for a resourceVersion that is no number)."""
-        token = query.get("continue")
+        """Raises ``StatusError`` 400 and 422; tokens and revisions are looked at by those who need them."""
+        timeout, limit = _number(query, "timeoutSeconds"), _number(query, "limit")
         initial = query.get("sendInitialEvents")
         options = cls(
             parse_label_selector(query.get("labelSelector")),
-            parse_field_selector(query.get("fieldSelector"), selectable),
-            _number(query, "limit"),
-            Continue.decode(token) if token else None,
-            _revision(query.get("resourceVersion")),
+            parse_field_selector(query.get("fieldSelector")),
+            limit,
+            query.get("continue"),
+            query.get("resourceVersion"),
             query.get("resourceVersionMatch"),
-            _number(query, "timeoutSeconds"),
+            timeout,
             is_true(query.get("allowWatchBookmarks")),
             is_true(initial) if initial else None,
         )
-        errors = options._problems(watch)
+        errors = options._watch_problems() if watch else options._list_problems()
         if errors:
             raise invalid("ListOptions", "", errors, "meta.k8s.io")
+        check_fields(options.fields, selectable)
         return options
 
-    def _problems(self, watch: bool) -> list[FieldError]:
-        if watch:
-            if self.initial_events is None:
-                if self.match:
-                    detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
-                    return [field_forbidden("resourceVersionMatch", detail)]
-            elif self.match != "NotOlderThan":
-                detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-                return [field_forbidden("resourceVersionMatch", detail)]
-            return []
-        if self.initial_events is not None:
-            return [field_forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list")]
+    def _watch_problems(self) -> list[FieldError]:
+        errors: list[FieldError] = []
+        where, given = "resourceVersionMatch", self.initial_events is not None
+        if given and self.match != "NotOlderThan":
+            errors.append(
+                field_forbidden(where, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+            )
+        if not self.match:
+            return errors
+        if not given:
+            detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+            errors.append(field_forbidden(where, detail))
+        if self.match != "NotOlderThan":
+            errors.append(unsupported_value(where, self.match, ("NotOlderThan",)))
+        if self.continue_:
+            errors.append(field_forbidden(where, "resourceVersionMatch is forbidden when continue is provided"))
+        return errors
+
+    def _list_problems(self) -> list[FieldError]:
+        errors: list[FieldError] = []
+        where = "resourceVersionMatch"
         if self.match:
-            if self.revision is None:
+            if not self.revision:
                 detail = "resourceVersionMatch is forbidden unless resourceVersion is provided"
-                return [field_forbidden("resourceVersionMatch", detail)]
-            if self.continue_ is not None:
-                detail = "resourceVersionMatch is forbidden when continue is provided"
-                return [field_forbidden("resourceVersionMatch", detail)]
-            if self.match not in _MATCHES:
-                shown = '"Exact", "NotOlderThan"'
-                message = f'Unsupported value: "{self.match}": supported values: {shown}'
-                return [FieldError("resourceVersionMatch", "FieldValueNotSupported", message)]
-            if self.match == "Exact" and self.revision == 0:
+                errors.append(field_forbidden(where, detail))
+            if self.continue_:
+                errors.append(field_forbidden(where, "resourceVersionMatch is forbidden when continue is provided"))
+            if self.match not in ("Exact", "NotOlderThan"):
+                errors.append(unsupported_value(where, self.match, ("Exact", "NotOlderThan", "")))
+            if self.match == "Exact" and self.revision == "0":
                 detail = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
-                return [field_forbidden("resourceVersionMatch", detail)]
-        return []
+                errors.append(field_forbidden(where, detail))
+        if self.initial_events is not None:
+            errors.append(field_forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"))
+        return errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +197,12 @@ class WriteOptions:
     @classmethod
     def parse(cls, query: QueryParameters, kind: str) -> WriteOptions:
         """``kind``: CreateOptions, UpdateOptions or PatchOptions. Raises ``StatusError`` 422."""
-        errors = _dry_run_problems(dry_run := query.get_all("dryRun"))
-        if len(query.get("fieldManager").encode()) > _LONGEST_MANAGER:
-            errors.append(too_long("fieldManager", _LONGEST_MANAGER))
+        errors: list[FieldError] = []
+        if kind == "PatchOptions" and "force" in query:
+            errors.append(field_forbidden("force", "may not be specified for non-apply patch"))
+        if manager := query.get("fieldManager"):
+            errors += _manager_problems(manager)
+        errors += _dry_run_problems(dry_run := query.get_all("dryRun"))
         validation = query.get("fieldValidation") or "Warn"
         if validation not in _VALIDATION:
             errors.append(unsupported_value("fieldValidation", validation, ("", *_VALIDATION)))
@@ -196,20 +211,35 @@ class WriteOptions:
         return cls(any(dry_run), validation)
 
 
+def _manager_problems(manager: str) -> list[FieldError]:
+    errors = [too_long("fieldManager", _LONGEST_MANAGER)] if len(manager.encode()) > _LONGEST_MANAGER else []
+    at = 0
+    for character in manager:
+        if not character.isprintable():
+            detail = f"invalid character U+{ord(character):04X} (at position {at})"
+            errors.append(field_invalid("fieldManager", manager, detail))
+        at += len(character.encode())
+    return errors
+
+
 def _dry_run_problems(values: list[str]) -> list[FieldError]:
-    given = [value for value in values if value]
-    return [unsupported_value("dryRun", given, ("All",))] if any(value != "All" for value in given) else []
+    return [unsupported_value("dryRun", values, ("All",))] if any(value != "All" for value in values) else []
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteOptions:
-    """Options of delete, from the body or, if there is none, from the query."""
+    """Options of delete, from the body or, if there is none, from the query.
+
+    Attributes:
+        orphan: the old ``orphanDependents``.
+    """
 
     grace: int | None = None
     uid: str | None = None
     revision: str | None = None
     propagation: str | None = None
     dry_run: bool = False
+    orphan: bool | None = None
 
     @classmethod
     def parse(cls, body: dict[str, Any] | None, query: QueryParameters) -> DeleteOptions:
@@ -230,7 +260,7 @@ class DeleteOptions:
             given = query.get("orphanDependents")
             orphan = is_true(given) if given else None
             options = cls(grace, None, None, policy, any(dry_run := query.get_all("dryRun")))
-        errors = _dry_run_problems(dry_run)
+        errors: list[FieldError] = []
         if orphan is not None and options.propagation is not None:
             detail = "orphanDependents and deletionPropagation cannot be both set"
             errors.append(field_invalid("propagationPolicy", options.propagation, detail))
@@ -238,10 +268,11 @@ class DeleteOptions:
             shown = '"Foreground", "Background", "Orphan", "nil"'
             message = f'Unsupported value: "{options.propagation}": supported values: {shown}'
             errors.append(FieldError("propagationPolicy", "FieldValueNotSupported", message))
+        errors += _dry_run_problems(dry_run)
         if errors:
             raise invalid("DeleteOptions", "", errors, "meta.k8s.io")
         if orphan is not None:
-            options = replace(options, propagation="Orphan" if orphan else "Background")
+            options = replace(options, propagation="Orphan" if orphan else "Background", orphan=orphan)
         return options
 
     def finalizers(self, before: list[str]) -> list[str]:

@@ -9,7 +9,14 @@ from typing import Final, NamedTuple
 from virtual_kubelet.devcluster.names import label_value_problems, qualified_name_problems
 from virtual_kubelet.devcluster.statuses import StatusError, bad_request
 
-__all__ = ["FieldSelector", "LabelSelector", "Requirement", "parse_field_selector", "parse_label_selector"]
+__all__ = [
+    "FieldSelector",
+    "LabelSelector",
+    "Requirement",
+    "check_fields",
+    "parse_field_selector",
+    "parse_label_selector",
+]
 
 _TOKEN: Final = re.compile(r"\s*(?:(?P<op>==|!=|=|!|\(|\)|,|<|>)|(?P<word>[^\s=!(),<>]+))")
 #: Operators between a key and one value, and what they come to.
@@ -198,8 +205,8 @@ class _LabelParser:
             raise _Malformed(problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]")
 
 
-def parse_field_selector(text: str, supported: Collection[str]) -> FieldSelector:
-    """``a=b,c!=d``, of fields that the kind supports (name and namespace always are). Raises ``StatusError`` 400."""
+def parse_field_selector(text: str) -> FieldSelector:
+    """``a=b,c!=d``. Raises ``StatusError`` 400."""
     terms: list[FieldTerm] = []
     for part in _split(text):
         if not part:
@@ -210,11 +217,14 @@ def parse_field_selector(text: str, supported: Collection[str]) -> FieldSelector
         field, operator, value = match.groups()
         terms.append(FieldTerm(field, _unescape(value), operator != "!="))
     # What says nothing selects everything.
-    terms = [term for term in terms if term.field or term.value]
-    for term in terms:
+    return FieldSelector(term for term in terms if term.field or term.value)
+
+
+def check_fields(selector: FieldSelector, supported: Collection[str]) -> None:
+    """Whether the kind supports all of its fields (name and namespace always are). Raises ``StatusError`` 400."""
+    for term in selector:
         if term.field not in supported and term.field not in ("metadata.name", "metadata.namespace"):
             raise _unsupported(term.field, supported)
-    return FieldSelector(terms)
 
 
 def _unsupported(field: str, supported: Collection[str]) -> StatusError:

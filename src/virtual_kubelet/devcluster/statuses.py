@@ -20,6 +20,7 @@ __all__ = [
     "forbidden",
     "invalid",
     "method_not_allowed",
+    "name_not_generated",
     "not_acceptable",
     "not_found",
     "quoted",
@@ -82,8 +83,6 @@ def quoted(text: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    if value is None:
-        return '"null"'
     return msgspec.json.encode(value).decode()
 
 
@@ -164,6 +163,13 @@ def resource_not_found() -> StatusError:
 def already_exists(resource: str, name: str, group: str = "") -> StatusError:
     message = f'{qualified(resource, group)} "{name}" already exists'
     return StatusError(409, "AlreadyExists", message, _details(resource, group, name))
+
+
+def name_not_generated(resource: str, name: str, group: str = "") -> StatusError:
+    """409 for an object that says how to make a name, whether its name was made or given."""
+    why = "already exists, the server was not able to generate a unique name for the object"
+    message = f'{qualified(resource, group)} "{name}" {why}'
+    return StatusError(409, "AlreadyExists", message, _details(resource, group, name, retryAfterSeconds=1))
 
 
 def conflict(resource: str, name: str, why: str, group: str = "") -> StatusError:

@@ -135,17 +135,19 @@ class Writer:
         self._place(call, new)
         self._check_name(call, new)
         stored = registry.objects.get(call.info.namespace, call.info.name)
+        given = new["metadata"].get("uid")
+        if stored is None and (not resource.create_on_update or call.info.subresource):
+            raise registry.missing(call.info.name)
+        uid = stored.uid if stored is not None else ""
+        if given and given != uid:
+            raise registry.other_uid(call.info.namespace, call.info.name, given, uid)
         if stored is None:
-            if not resource.create_on_update or call.info.subresource:
-                raise registry.missing(call.info.name)
+            new["metadata"].pop("resourceVersion", None)
             return self.create_object(call, registry, new, options)
         _warn_of_repeated_owners(call, new)
         resource.default(new)
-        if not new["metadata"].get("resourceVersion") and not resource.unconditional_update:
+        if new["metadata"].get("resourceVersion") in (None, "", "0") and not resource.unconditional_update:
             raise registry.unconditional(call.info.name)
-        given = new["metadata"].get("uid")
-        if given and given != stored.uid:
-            raise registry.other_uid(stored, given)
         return self._store(call, registry, stored, new, prepare, options)
 
     async def patch(self, call: Call, prepare: Preparation) -> Response:
@@ -207,7 +209,7 @@ class Writer:
         self._restriction.check_deletion(call.user, call.info, stored)
         obj, gone = registry.delete(stored, options)
         if resource.returns_deleted or not gone:
-            return self._show(call, registry, obj, 200)
+            return self._show(call, registry, obj, 202 if options.orphan is False and not gone else 200)
         details = {"name": call.info.name, "kind": resource.plural, "uid": stored.uid}
         if resource.group:
             details = {"name": call.info.name, "group": resource.group, "kind": resource.plural, "uid": stored.uid}

@@ -37,6 +37,7 @@ class Events(Resource):
         {f"involvedObject.{name}" for name in _INVOLVED} | {"reason", "reportingComponent", "source", "type"}
     )
     create_on_update = True
+    cached = False
     time_to_live = 3600.0
 
     def fields(self, obj: dict[str, Any]) -> Mapping[str, str]:

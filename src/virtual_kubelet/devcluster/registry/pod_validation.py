@@ -65,9 +65,7 @@ _MOST_SEARCH_PATHS: Final = 32
 
 def validate_pod(spec: dict[str, Any]) -> list[FieldError]:
     """A pod's spec, defaults filled in."""
-    volumes = spec.get("volumes") or []
-    errors = validate_volumes(volumes, "spec.volumes")
-    sources = {v.get("name", ""): next((kind for kind in v if kind != "name"), "") for v in volumes}
+    errors, sources = validate_volumes(spec.get("volumes") or [], "spec.volumes")
     errors += validate_pod_resources(spec)
     errors += _containers(spec, sources) + _init_containers(spec, sources) + _ephemeral_containers(spec, sources)
     if spec.get("hostNetwork"):

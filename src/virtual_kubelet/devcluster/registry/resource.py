@@ -70,6 +70,8 @@ class Resource:
     returns_deleted: ClassVar[bool] = False
     #: An update's metadata is looked at once more as if it were a new object's: its faults are said once more.
     validates_new_metadata: ClassVar[bool] = True
+    #: A real server's watch cache has it; lists "at any revision" come from there.
+    cached: ClassVar[bool] = True
     #: Kept only so many seconds after its last write; None: for ever.
     time_to_live: ClassVar[float | None] = None
 

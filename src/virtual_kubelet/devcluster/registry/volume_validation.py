@@ -57,25 +57,24 @@ _SHORTEST_TOKEN: Final = 600
 _LONGEST_TOKEN: Final = 1 << 32
 
 
-def validate_volumes(volumes: list[dict[str, Any]], where: str) -> list[FieldError]:
-    """``spec.volumes``."""
+def validate_volumes(volumes: list[dict[str, Any]], where: str) -> tuple[list[FieldError], dict[str, str]]:
+    """``spec.volumes``: what is wrong, and of those that are right the kind of each one's source, by its name."""
     errors: list[FieldError] = []
-    names: set[str] = set()
+    sources: dict[str, str] = {}
     for index, volume in enumerate(volumes):
         here = f"{where}[{index}]"
-        errors += _source(volume, here)
+        found = _source(volume, here)
         name = volume.get("name", "")
         if not name:
-            errors.append(required(f"{here}.name"))
-            continue
-        problems = dns_label_problems(name)
-        errors += [field_invalid(f"{here}.name", name, problem) for problem in problems]
-        if problems:
-            continue
-        if name in names:
-            errors.append(duplicate(f"{here}.name", name))
-        names.add(name)
-    return errors
+            found.append(required(f"{here}.name"))
+        else:
+            found += [field_invalid(f"{here}.name", name, problem) for problem in dns_label_problems(name)]
+        if name in sources:
+            found.append(duplicate(f"{here}.name", name))
+        if not found:
+            sources[name] = next((kind for kind in volume if kind != "name"), "")
+        errors += found
+    return errors, sources
 
 
 def _source(volume: dict[str, Any], where: str) -> list[FieldError]:
