@@ -169,12 +169,16 @@ class TestBookmarks:
             assert _shown(await watch.take(1)) == [("ADDED", "b")]
 
     @pytest.mark.parametrize(
-        "query",
-        ["sendInitialEvents=true", "sendInitialEvents=true&resourceVersionMatch=Exact", "resourceVersionMatch=Exact"],
+        ("query", "reasons"),
+        [
+            ("sendInitialEvents=true", ["FieldValueForbidden"]),
+            ("sendInitialEvents=true&resourceVersionMatch=Exact", ["FieldValueForbidden", "FieldValueNotSupported"]),
+            ("resourceVersionMatch=Exact", ["FieldValueForbidden", "FieldValueNotSupported"]),
+        ],
     )
-    async def test_options_that_do_not_go_together_are_invalid(self, api: Api, query: str) -> None:
+    async def test_options_that_do_not_go_together_are_invalid(self, api: Api, query: str, reasons: list[str]) -> None:
         answer = await api.get(f"{MAPS}?watch=1&{query}")
-        assert (answer.status, [field for field, _ in answer.causes]) == (422, ["resourceVersionMatch"])
+        assert (answer.status, answer.causes) == (422, [("resourceVersionMatch", reason) for reason in reasons])
 
 
 class TestEnds:
