@@ -270,8 +270,8 @@ async def test_name_servers_and_sysctls(machine: Machine) -> None:
             ],
         ),
     )
-    script = "httpd -p 80 -h /tmp && sysctl kernel.shm_rmid_forced && cat /etc/resolv.conf /proc/sys/net/ipv4/ip_local_port_range"
-    _, log = await machine.run(one, shell(script))
+    files = "/etc/resolv.conf /proc/sys/net/ipv4/ip_local_port_range"
+    _, log = await machine.run(one, shell(f"httpd -p 80 -h /tmp && sysctl kernel.shm_rmid_forced && cat {files}"))
     assert log.startswith(b"kernel.shm_rmid_forced = 1\n")
     assert b"nameserver 10.9.9.9\n" in log
     assert b"search a.example b.example\n" in log

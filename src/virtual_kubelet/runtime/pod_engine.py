@@ -53,7 +53,7 @@ __all__ = ["PodEngine"]
 
 log = get_logger(__name__)
 
-#: What the API server and the scheduler look for: where a rule may restart all containers, where a Guaranteed pod's CPUs change.
+#: What the API server and the scheduler look for, for rules that restart all containers and new CPUs of Guaranteed pods.
 _RESTART_ALL: Final = "RestartAllContainersOnContainerExits"
 _CPU_RESIZE: Final = "GuaranteedQoSPodCPUResize"
 #: Seconds that pods which are being removed have for it when the engine is left.

@@ -54,8 +54,8 @@ def check_sysctls(pod: Pod, config: DockerConfig) -> None:
 
 
 def pod_sysctls(pod: Pod, *, own_network: bool) -> dict[str, str]:
-    """What the pod's machine is set to. Ports below 1024 are anybody's in a network of its own, as with containerd and Docker
-    (Podman leaves that to whoever asks)."""
+    """What the pod's machine is set to. In a network of its own ports below 1024 are anybody's, as with containerd and
+    Docker; Podman leaves that to whoever asks."""
     asked = (pod.spec.security_context and pod.spec.security_context.sysctls) or ()
     ports = {"net.ipv4.ip_unprivileged_port_start": "0"} if own_network else {}
     return ports | {sysctl_name(one.name): one.value for one in asked}
