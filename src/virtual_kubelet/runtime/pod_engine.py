@@ -134,8 +134,9 @@ class PodEngine(EngineStreams):
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Pods are left as they are, but for those of which only containers and files are left: these go first."""
-        going = [held.task for held in self._pods.values() if held.task and held.state.stage is PodStage.REMOVING]
+        """Pods are left as they are, but for those that are deleted and whose time is over: these go first."""
+        now = self._parts.now().monotonic
+        going = [held.task for held in self._pods.values() if held.task and held.is_going(now)]
         if going:
             await asyncio.wait(going, timeout=_GOING)
         await self._open.aclose()

@@ -33,6 +33,7 @@ __all__ = [
     "Action",
     "BackOff",
     "Begin",
+    "Cleared",
     "ContainerEvent",
     "CutHook",
     "CutStart",
@@ -310,6 +311,11 @@ class Emptied:
 
 
 @dataclass(frozen=True, slots=True)
+class Cleared:
+    """The runtime has nothing of it any more, neither containers nor a sandbox."""
+
+
+@dataclass(frozen=True, slots=True)
 class Removed:
     """All of it is gone from the runtime and the disk."""
 
@@ -340,6 +346,7 @@ PodEvent: TypeAlias = (
     | End
     | Evicted
     | Emptied
+    | Cleared
     | Removed
     | StrayFound
     | Forget

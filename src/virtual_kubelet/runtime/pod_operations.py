@@ -361,6 +361,7 @@ class PodOperations:
             parts.index.owners.pop(container_id, None)
         if state.sandbox is not None:
             await self._remove_sandbox(state.sandbox.id)
+        self._inbox.post(on.Cleared())
         await self._until_done(lambda: self._volumes.remove())
         await self._until_done(lambda: asyncio.to_thread(self._remove_files))
         if parts.images is not None:

@@ -222,6 +222,7 @@ class PodState(Struct):
     failures, due: of preparing the pod: how often it has failed in a row, and when it is tried again.
     conditions: as last reported, for the times of their last transitions.
     obsolete: the runtime's ids of runs that nobody can ask for any more.
+    cleared: it is deleted, and the runtime has nothing of it any more.
     unsure: a start has failed in a way that may have left a container behind.
     """
 
@@ -238,6 +239,7 @@ class PodState(Struct):
     due: float = 0.0
     conditions: list[PodCondition] = field(default_factory=list)
     obsolete: list[str] = field(default_factory=list)
+    cleared: bool = False
     unsure: bool = False
 
     @classmethod

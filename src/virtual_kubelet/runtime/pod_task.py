@@ -7,6 +7,7 @@ grace period, is never behind a pull or a hook. What a checkpoint has to know is
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -33,6 +34,8 @@ log = get_logger(__name__)
 
 #: Seconds; a loop may wake a little before the time.
 _SHORTEST_WAIT: Final = 0.01
+#: Seconds, at most, that the end of a deleted pod is not told because the runtime is not clear of it.
+_CLEARING: Final = 10.0
 _STARTS: Final = frozenset({ContainerPhase.STARTING, ContainerPhase.POST_START})
 
 
@@ -57,6 +60,14 @@ class PodTask:
     @property
     def gone(self) -> bool:
         return self.state.stage is PodStage.GONE
+
+    def is_going(self, now: float) -> bool:
+        """Whether it is deleted and its time is over, or nothing of it runs any more."""
+        ending = self.state.ending
+        until = [event.until for event in self._inbox if isinstance(event, on.Deleted)]
+        if self.state.deleting and ending is not None:
+            until.append(ending.until)
+        return self.state.stage is PodStage.REMOVING or min(until, default=math.inf) <= now
 
     def post(self, event: on.ContainerEvent | on.PodEvent) -> None:
         """It has happened; never blocks."""
@@ -137,29 +148,37 @@ class PodTask:
         # State changes by events and by steps, and each of these has something to be done.
         self._unsaved |= bool(events or steps.actions or actions)
         due += steps.actions
-        if any(isinstance(action, on.Report) for action in steps.actions) or not self._is_held(now.monotonic):
+        held = self._held_until(now.monotonic)
+        if any(isinstance(action, on.Report) for action in steps.actions) or held is None:
             self.report()
         retry = await self._save()
         self.tell()
         for action in due:
             self._operations.perform(action)
-        times = [] if steps.at is None else [steps.at]
-        if self._held_since is not None:
-            times.append(self._held_since + parts.options.hold_reports)
+        times = [at for at in (steps.at, held) if at is not None]
         waits = [max(_SHORTEST_WAIT, min(times) - now.monotonic)] if times else []
         return min([*waits, *([] if retry is None else [retry])], default=None)
 
-    def _is_held(self, now: float) -> bool:
-        """Whether a start is under way that may soon be told with the rest."""
-        if not any(record.phase in _STARTS for record in self.state.containers):
+    def _held_until(self, now: float) -> float | None:
+        """Until when a status waits for what is to be told with it; None: not at all.
+
+        That is a start which is under way. And of a pod that is deleted, that the runtime is clear of it: then its object
+        goes, and perhaps this node. But its end is told within its grace period, as far as that goes.
+        """
+        state = self.state
+        clearing = state.stage is PodStage.REMOVING and not state.cleared
+        if not clearing and not any(record.phase in _STARTS for record in state.containers):
             self._held_since = None
-            return False
+            return None
         if self._held_since is None:
             self._held_since = now
-        if now - self._held_since < self._parts.options.hold_reports:
-            return True
+        until = self._held_since + self._parts.options.hold_reports
+        if clearing and state.ending is not None:
+            until = max(until, min(state.ending.until, self._held_since + _CLEARING))
+        if now < until:
+            return until
         self._held_since = None
-        return False
+        return None
 
     def report(self) -> None:
         """The status as it is now is to be told, if it is another than before."""

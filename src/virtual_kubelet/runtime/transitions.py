@@ -220,10 +220,16 @@ def _reset(state: PodState, event: on.Emptied, _: TransitionOptions, now: Now) -
 
 
 def _ended(state: PodState, event: on.Emptied, _: TransitionOptions, now: Now) -> list[Action]:
-    state.stage = Stage.REMOVING if state.deleting else Stage.ENDED
-    if state.deleting:
-        return [on.Report(), on.RemovePod()]
+    if state.deleting:  # its end is told once the runtime is clear of it, or has taken long
+        state.stage = Stage.REMOVING
+        return [on.RemovePod()]
+    state.stage = Stage.ENDED
     return [on.Report(), *([on.RemoveSandbox(state.sandbox.id)] if state.sandbox is not None else [])]
+
+
+def _cleared(state: PodState, event: on.Cleared, _: TransitionOptions, now: Now) -> list[Action]:
+    state.cleared = True
+    return [on.Report()]
 
 
 def _removed(state: PodState, event: on.Removed, _: TransitionOptions, now: Now) -> list[Action]:
@@ -266,6 +272,7 @@ POD_TABLE: Final[Mapping[tuple[PodStage, type[Any]], PodEntry]] = {
     (Stage.ENDING, on.Updated): _to(_updated_at_the_end, Stage.ENDING),
     (Stage.ENDING, on.Deleted): _to(_deleted, Stage.ENDING),
     (Stage.ENDING, on.End): _to(_end, Stage.ENDING),
+    (Stage.REMOVING, on.Cleared): _to(_cleared, Stage.REMOVING),
     (Stage.REMOVING, on.Removed): _to(_removed, Stage.GONE),
     (Stage.PREPARING, on.SourcesChanged): _to(_sources_changed, Stage.PREPARING),
     (Stage.ACTIVE, on.SourcesChanged): _to(_sources_changed, Stage.ACTIVE),
