@@ -1,0 +1,424 @@
+"""What becomes of pods on a node, as far as it does not depend on the moment; and recorded pods, done again on a node.
+
+A recorded pod is created with its manifest, and what was done to it is done again: not at the recorded second, but when it
+has come to the state in which that was done. What a kubelet tells in two statuses a node may tell in one, and the other way
+round: so what they say is compared, see ``Course``. Times, and each status, are compared in virtual time
+(``tests/runtime/test_kubelet_recordings.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import re
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+
+from tests.runtime.recorded_pods import EventShape, as_json, state_of, without_uid
+from virtual_kubelet.kube.resources import CONFIG_MAPS, SECRETS
+from virtual_kubelet.objects.core_v1 import ConfigMap, HostPathVolumeSource, Pod, Secret, Volume, VolumeMount
+from virtual_kubelet.testing.cluster_user import ClusterUser, NotSeenError
+from virtual_kubelet.testing.pod_history import PodHistory
+
+__all__ = ["Course", "RecordedPod", "Snapshot", "differences", "read", "replay", "report"]
+
+#: The script in a container of a pod that ended when so much time was over, at which something was to be seen before; under
+#: load it may be late. Here it goes on when that is seen: an event of this reason, or all that was recorded before Ready.
+_PATIENT = {
+    "http-readiness": ("sleep 6", "Unhealthy"),
+    "readiness-late": ("sleep 6", "Unhealthy"),
+    "readiness-lost": ("sleep 8", "Ready"),
+    "sidecar-crashes": ("sleep 4", "Ready"),
+    "sidecar-startup-gates-main": ("sleep 4", "Unhealthy"),
+    "startup-then-liveness": ("sleep 5", "Unhealthy"),
+}
+_KINDS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
+#: Whether that is told depends on the moment: it waits for its turn; its hook has failed, and then it is backed off.
+_PASSING = ("ContainerCreating", "PodInitializing", "PostStartHookError")
+#: Events of the framework, which a kubelet does not have.
+_OURS = ("ProviderCreateSuccess", "ProviderUpdateSuccess", "ProviderDeleteSuccess")
+#: Whether a server listens before its first probe.
+_BY_CHANCE = "connection refused"
+#: Beginnings of messages that go on with words of the runtime or the registry.
+_RUNTIMES = (("Failed to pull image",), ("Error: failed to create containerd task", "Error: exec: "))
+_ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+\b")
+
+#: Kind, reason, exit code, message.
+State: TypeAlias = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One status: all that does not depend on the machine.
+
+    Attributes:
+        why: reason and message of the pod.
+        containers: name, state, last state, restarts, ready, started, image.
+        conditions: type, status, reason, message.
+    """
+
+    phase: str
+    why: tuple[str | None, str | None]
+    containers: tuple[tuple[Any, ...], ...]
+    conditions: tuple[tuple[Any, ...], ...]
+
+    @classmethod
+    def of(cls, status: Any) -> Snapshot:
+        """Of a status as JSON."""
+        return cls(
+            status.get("phase", "Pending"),
+            (status.get("reason"), status.get("message")),
+            tuple(
+                (
+                    one["name"],
+                    _state(one["state"]),
+                    _state(one.get("lastState") or {}),
+                    one.get("restartCount", 0),
+                    one.get("ready", False),
+                    one.get("started"),
+                    one["image"].rpartition("/")[2],
+                )
+                for kind in _KINDS
+                for one in status.get(kind) or ()
+            ),
+            tuple(
+                (one["type"], one["status"], one.get("reason"), one.get("message"))
+                for one in sorted(status.get("conditions") or (), key=lambda one: str(one["type"]))
+                if "/" not in one["type"]
+            ),
+        )
+
+    @property
+    def ended(self) -> Snapshot:
+        """As a sync later: a recording may end before its pod has."""
+        why = {reason for kind, _, reason, _ in self.conditions if kind == "Ready"}
+        if self.phase not in ("Pending", "Running") or not why & {"PodFailed", "PodCompleted"}:
+            return self
+        conditions = tuple(
+            (kind, "False" if kind == "PodReadyToStartContainers" else status, *rest)
+            for kind, status, *rest in self.conditions
+        )
+        return replace(self, phase="Failed" if "PodFailed" in why else "Succeeded", conditions=conditions)
+
+    @property
+    def settled(self) -> Snapshot:
+        """Without what depends on the moment: whether it is told already that a container which has ended is backed off."""
+        containers = []
+        for name, state, last, *rest in self.containers:
+            over = state if state[0] == "terminated" else last if state[1] == "CrashLoopBackOff" else None
+            containers.append((name, state, last, *rest) if over is None else (name, over, (), *rest))
+        return replace(self, containers=tuple(containers))
+
+
+def _state(state: Any) -> State:
+    """The words of a registry, and of what pulls from it, are their own."""
+    kind, reason, code, message = state_of(state) or ("", None, None, None)
+    return (kind, reason, code, None if reason in ("ErrImagePull", "ImagePullBackOff") else message)
+
+
+@dataclass
+class Course:
+    """What became of a pod.
+
+    Attributes:
+        phases: in order.
+        ends: of each run of each container, by its number: reason, exit code, message.
+        waits: what each container waited for, but for its turn, and after which run: reason, message, restarts.
+        conditions: for each type its statuses, in the order in which they came first.
+        last: the status in the end.
+    """
+
+    phases: list[str] = field(default_factory=list)
+    ends: dict[str, dict[int, State]] = field(default_factory=dict)
+    waits: dict[str, list[State]] = field(default_factory=dict)
+    conditions: dict[str, list[str]] = field(default_factory=dict)
+    last: Snapshot | None = None
+
+    @classmethod
+    def of(cls, snapshots: Iterable[Snapshot]) -> Course:
+        found = cls()
+        for one in snapshots:
+            found.last = one
+            _append(found.phases, one.phase)
+            for kind, status, *_ in one.conditions:
+                statuses = found.conditions.setdefault(kind, [])
+                if status not in statuses:
+                    statuses.append(status)
+            for name, state, last, restarts, *_ in one.containers:
+                # While it waits to run again the last state is that of the newest run.
+                before = restarts if state[0] == "waiting" else restarts - 1
+                for (kind, *end), run in ((state, restarts), (last, before)):
+                    if kind == "terminated":
+                        found.ends.setdefault(name, {})[run] = tuple(end)
+                if state[0] == "waiting" and state[1] not in _PASSING:
+                    _append(found.waits.setdefault(name, []), (state[1], state[3], restarts))
+        found._settle()
+        return found
+
+    def _settle(self) -> None:
+        if self.last is None:
+            return
+        self.last = self.last.settled
+        for name, state, _, restarts, *_ in self.last.containers:
+            waits = self.waits.get(name)
+            if waits and state[0] == "terminated" and waits[-1][0] == "CrashLoopBackOff" and waits[-1][2] == restarts:
+                waits.pop()
+
+    def covers(self, other: Course) -> bool:
+        """Whether it has come to where the other one ends, by all that the other one came by."""
+        return (
+            self.last == other.last
+            and {*other.phases} <= {*self.phases}
+            and all(runs.items() <= self.ends.get(name, {}).items() for name, runs in other.ends.items())
+            and all({*statuses} <= {*self.conditions.get(kind, ())} for kind, statuses in other.conditions.items())
+            and all({*waits} <= {*self.waits.get(name, ())} for name, waits in other.waits.items())
+        )
+
+
+def _append(to: list[Any], one: Any) -> None:
+    if not to or to[-1] != one:
+        to.append(one)
+
+
+@dataclass(frozen=True)
+class RecordedPod:
+    """Attributes:
+    before: objects that were there.
+    steps: statuses, and between them what was done: a verb, and what comes after it.
+    """
+
+    manifest: Any
+    before: list[Any]
+    steps: list[Snapshot | tuple[str, str]]
+    events: set[EventShape]
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["metadata"]["name"])
+
+    @property
+    def patience(self) -> tuple[str, str] | None:
+        return _PATIENT.get(self.name.removeprefix("lc-"))
+
+    @property
+    def course(self) -> Course:
+        return Course.of(one for one in self.steps if isinstance(one, Snapshot))
+
+    @property
+    def is_deleted(self) -> bool:
+        return any(isinstance(one, tuple) and one[0] == "DELETE" for one in self.steps)
+
+    def pod(self, node: str, gate: Path) -> Pod:
+        """For a node. On a machine under load, of which the recording says nothing, probes have time.
+
+        Args:
+            gate: a folder of its own, which the pod sees.
+        """
+        pod = msgspec.convert(self.manifest, Pod)
+        pod.spec.node_name = node
+        if self.patience is not None:
+            gate.mkdir()
+            pod.spec.volumes = [
+                *(pod.spec.volumes or ()),
+                Volume(name="gate", host_path=HostPathVolumeSource(path=str(gate))),
+            ]
+            for container in [*(pod.spec.init_containers or ()), *pod.spec.containers]:
+                script = (container.command or [""])[-1]
+                if self.patience[0] in script:
+                    opens = "until [ -e /gate/open ]; do sleep 0.1; done"
+                    container.command = ["sh", "-c", script.replace(self.patience[0], opens, 1)]
+                    gates = VolumeMount(name="gate", mount_path="/gate")
+                    container.volume_mounts = [*(container.volume_mounts or ()), gates]
+        for container in [*(pod.spec.init_containers or ()), *pod.spec.containers]:
+            for probe in (container.liveness_probe, container.readiness_probe, container.startup_probe):
+                if probe is not None:
+                    probe.timeout_seconds = 30
+        return pod
+
+
+def read(path: Path, until: float = math.inf, without_events: Collection[str] = ()) -> RecordedPod:
+    """Args:
+    until: seconds; what came later is left out.
+    without_events: reasons of events that no node of this kind has.
+    """
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    steps: list[Snapshot | tuple[str, str]] = []
+    for row in rows[1:]:
+        if row.get("t", 0) > until:
+            break
+        if row.get("status"):
+            steps.append(Snapshot.of(row["status"]))
+        elif "action" in row:
+            verb, _, rest = row["action"].partition(" ")
+            steps.append((verb, rest))
+    last, manifest = steps[-1], rows[0]["pod"]
+    if isinstance(last, Snapshot):
+        steps[-1] = last.ended
+    if deadline := manifest["spec"].pop("activeDeadlineSeconds", None):
+        # It is set when the pod runs: under load it might be over before.
+        ready = ("Ready", "True", None, None)
+        runs = next(n for n, one in enumerate(steps) if isinstance(one, Snapshot) and ready in one.conditions)
+        steps.insert(runs + 1, ("PATCH", json.dumps({"spec": {"activeDeadlineSeconds": deadline}})))
+    name = manifest["metadata"]["name"]
+    told = [event for row in rows for event in row.get("events", ())]
+    events = _told(((one["type"], one["reason"], one["field"], one["message"]) for one in told), name)
+    events = {one for one in events if one[1] not in without_events}
+    return RecordedPod(manifest, rows[0].get("before") or [], steps, events)
+
+
+def _told(events: Iterable[EventShape], name: str) -> set[EventShape]:
+    """Of a pod's events those that do not depend on the moment, in the words that are a kubelet's own."""
+    return {
+        (kind, reason, path, _words(message, name))
+        for kind, reason, path, message in events
+        if reason not in _OURS and _BY_CHANCE not in message
+    }
+
+
+def _words(message: str, name: str) -> str:
+    for runtimes in _RUNTIMES:
+        if message.startswith(runtimes):
+            return runtimes[0]
+    return _ADDRESS.sub("ADDRESS", without_uid(message, name))
+
+
+def differences(
+    recorded: RecordedPod, found: Course, events: set[EventShape], wanted: Course | None = None
+) -> list[str]:
+    """In what another course was taken than the recorded one (or ``wanted``); empty if in nothing."""
+    wanted = recorded.course if wanted is None else wanted
+    lines = []
+    for name in ("phases", "ends", "waits", "conditions", "last"):
+        ours, theirs = getattr(found, name), getattr(wanted, name)
+        if ours != theirs:
+            lines.append(f"{name}: {ours}\n    recorded: {theirs}")
+    if missing := recorded.events - events:
+        lines.append(f"events that are missing: {missing}")
+    if more := events - recorded.events:
+        lines.append(f"events that were not recorded: {more}")
+    return lines
+
+
+def report(differing: Mapping[str, list[str]]) -> str:
+    """``differences`` by name, for people."""
+    return "\n".join("\n  ".join([name, *lines]) for name, lines in differing.items() if lines)
+
+
+class _Seen:
+    """Snapshots of a pod's history, each made once."""
+
+    def __init__(self, history: PodHistory) -> None:
+        self._history = history
+        self._made: list[Snapshot] = []
+
+    def all(self) -> list[Snapshot]:
+        self._made += [Snapshot.of(as_json(one.pod.status)) for one in self._history.seen[len(self._made) :]]
+        return self._made
+
+
+class _Goal:
+    """What had become of a pod when it first covered a course."""
+
+    def __init__(self, seen: _Seen, wanted: Course) -> None:
+        self._seen, self._wanted = seen, wanted
+        self._looked = 0
+        self.reached: Course | None = None
+
+    def look(self) -> bool:
+        made = self._seen.all()
+        while self.reached is None and self._looked < len(made):
+            self._looked += 1
+            found = Course.of(made[: self._looked])
+            self.reached = found if found.covers(self._wanted) else None
+        return self.reached is not None
+
+
+async def replay(user: ClusterUser, recorded: RecordedPod, pod: Pod, gate: Path) -> tuple[Course, set[EventShape]]:
+    """What becomes of ``pod`` when with it is done what was recorded; it is deleted in the end."""
+    for made in recorded.before:
+        await _create(user, made)
+    pod = await user.create(pod)
+    seen = _Seen(user.history(pod))
+    known: list[Snapshot] = []
+
+    async def comes_so_far() -> Course:
+        goal = _Goal(seen, Course.of(known))
+        with suppress(NotSeenError):  # what came instead is compared in the end
+            await user.until(pod, lambda _: goal.look(), f"{recorded.name} comes so far")
+        return goal.reached or Course.of(seen.all())
+
+    async with asyncio.TaskGroup() as tasks:
+        opening = tasks.create_task(_open(user, pod, recorded, gate))
+        for step in recorded.steps:
+            if isinstance(step, Snapshot):
+                known.append(step)
+            else:
+                await comes_so_far()
+                await _act(user, pod, *step)
+        if not recorded.is_deleted:
+            found, events = await comes_so_far(), await _events(user, pod, recorded)
+            await user.delete(pod, 0)
+        await user.gone(pod)
+        opening.cancel()
+    if recorded.is_deleted:
+        return Course.of(seen.all()), await _events(user, pod, recorded)
+    return found, events
+
+
+async def _open(user: ClusterUser, pod: Pod, recorded: RecordedPod, gate: Path) -> None:
+    """Let a container go on that waits for something to be seen."""
+    if recorded.patience is None:
+        return
+    with suppress(NotSeenError):  # then it does not come so far, which is told
+        if recorded.patience[1] == "Ready":
+            await user.running(pod)
+        else:
+            await user.event(pod, recorded.patience[1])
+    (gate / "open").touch()
+
+
+async def _create(user: ClusterUser, made: Any) -> None:
+    if made["kind"] == "ConfigMap":
+        await user.client.create(CONFIG_MAPS, msgspec.convert(made, ConfigMap), user.namespace)
+    else:
+        await user.client.create(SECRETS, msgspec.convert(made, Secret), user.namespace)
+
+
+async def _act(user: ClusterUser, pod: Pod, verb: str, rest: str) -> None:
+    start = rest.find("{")
+    body = json.loads(rest[start:]) if start >= 0 else None
+    if verb == "DELETE":
+        grace = rest.rpartition("=")[2]
+        await user.delete(pod, None if grace == "None" else int(grace))
+    elif verb == "POST":
+        await _create(user, body)
+    elif rest.startswith("configmap"):
+        _, name, change = rest.split()
+        key, _, value = change.partition("=")
+        await user.change_config_map(name, {key: value})
+        async with asyncio.timeout(user.patience):  # no status says that it is seen inside
+            while value.encode() not in await user.logs(pod):
+                await asyncio.sleep(0.2)
+    else:
+        await user.patch(pod, body, subresource=rest[:start].strip().removeprefix("/") or None)
+
+
+async def _events(user: ClusterUser, pod: Pod, recorded: RecordedPod) -> set[EventShape]:
+    """Once all that were recorded are there, or that is given up."""
+    found: set[EventShape] = set()
+    with suppress(TimeoutError):  # what is missing is told
+        async with asyncio.timeout(user.patience):
+            while True:
+                there = await user.events(pod)
+                shapes = ((e.type or "", e.reason or "", e.involved_object.field_path, e.message or "") for e in there)
+                found = _told(shapes, recorded.name)
+                if recorded.events <= found:
+                    break
+                await asyncio.sleep(0.5)
+    return found
