@@ -75,6 +75,20 @@ class TestAnswers:
         assert (await api.delete(f"{MAPS}/c", options)).status == status
         assert (await api.get(f"{MAPS}/c")).status == 200
 
+    @pytest.mark.parametrize(
+        ("body", "message"),
+        [
+            (b"{", "couldn't get version/kind; json parse error: unexpected end of JSON input"),
+            (b'{"gracePeriodSeconds": "x"}', "json: cannot unmarshal string into Go struct field "),
+            (b'{"kind": "Pod"}', 'no kind "Pod" is registered for version "v1" in scheme "pkg/apis/meta/internal'),
+        ],
+    )
+    async def test_options_that_cannot_be_read_are_400_in_the_decoders_words(
+        self, api: Api, body: bytes, message: str
+    ) -> None:
+        answer = await api.delete(f"{MAPS}/c", body)
+        assert (answer.status, answer.message.startswith(message)) == (400, True), answer
+
     async def test_what_is_wrong_is_said_in_the_servers_order(self, api: Api) -> None:
         answer = await api.delete(f"{MAPS}/c?propagationPolicy=Zz&dryRun=zz")
         assert [field for field, _ in answer.causes] == ["propagationPolicy", "dryRun"]

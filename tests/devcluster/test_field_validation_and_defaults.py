@@ -180,10 +180,37 @@ class TestRegularForm:
     async def test_quantities_and_times_are_stored_in_one_form(self, api: Api) -> None:
         lease = {
             "metadata": {"name": "l"},
-            "spec": {"renewTime": "2026-01-02T03:04:05+01:00", "holderIdentity": ""},
+            "spec": {"renewTime": "2026-01-02T03:04:05.000000+01:00", "holderIdentity": ""},
         }
         created = await api.create("/apis/coordination.k8s.io/v1/namespaces/default/leases", lease)
-        assert created["spec"]["renewTime"] == "2026-01-02T02:04:05.000000Z"
+        assert created["spec"] == {"renewTime": "2026-01-02T02:04:05.000000Z", "holderIdentity": ""}
+
+    async def test_what_is_a_pointer_in_go_may_be_empty_and_what_is_none_is_written(self, api: Api) -> None:
+        volumes = [{"name": "v", "projected": {}}]
+        created = await api.create(PODS, pod(volumes=volumes, securityContext={"runAsUser": 0}))
+        assert created["spec"]["volumes"] == [{"name": "v", "projected": {"sources": None, "defaultMode": 420}}]
+
+    @pytest.mark.parametrize(
+        ("time", "problem"),
+        [
+            ("x", 'as "2006-01-02T15:04:05.000000Z07:00": cannot parse "x" as "2006"'),
+            ("2026-1", 'as "2006-01-02T15:04:05.000000Z07:00": cannot parse "1" as "01"'),
+            ("2026-13-01T00:00:00.000000Z", ": month out of range"),
+            ("2026-02-30T00:00:00.000000Z", ": day out of range"),
+            ("2026-02-03 00:00:00Z", 'as "2006-01-02T15:04:05.000000Z07:00": cannot parse " 00:00:00Z" as "T"'),
+            ("2026-02-03T24:00:00.000000Z", ": hour out of range"),
+            ("2026-02-03T00:00:00Z", 'as "2006-01-02T15:04:05.000000Z07:00": cannot parse "Z" as ".000000"'),
+            ("2026-02-03T00:00:00.0000009Z", 'as "2006-01-02T15:04:05.000000Z07:00": cannot parse "9Z" as "Z07:00"'),
+            ("2026-02-03T00:00:00.000000", 'as "2006-01-02T15:04:05.000000Z07:00": cannot parse "" as "Z07:00"'),
+            ("2026-02-03T00:00:00.000000Zz", ': extra text: "z"'),
+        ],
+    )
+    async def test_times_that_are_none(self, api: Api, time: str, problem: str) -> None:
+        lease = {"metadata": {"name": "l"}, "spec": {"renewTime": time}}
+        answer = await api.post("/apis/coordination.k8s.io/v1/namespaces/default/leases", lease)
+        space = "" if problem.startswith(":") else " "
+        why = f'parsing time "{time}"{space}{problem}'
+        assert (answer.status, answer.message) == (400, f'Lease in version "v1" cannot be handled as a Lease: {why}')
 
     async def test_what_a_client_may_not_decide_is_ignored(self, api: Api) -> None:
         created = await api.create(

@@ -39,6 +39,17 @@ class TestBinding:
             'Operation cannot be fulfilled on pods/binding "p": pod p is already assigned to node "n"',
         )
 
+        assert (await api.post(f"{PODS}/p/binding?dryRun=All", _binding(name="p"))).status == 409
+
+    async def test_the_pod_gets_its_annotations_and_waits_for_its_gates(self, api: Api) -> None:
+        await api.create(PODS, pod(schedulingGates=[{"name": "x.y/z"}]))
+        binding = {**_binding(), "metadata": {"name": "p", "annotations": {"a": "b"}}}
+        answer = await api.post(f"{PODS}/p/binding", binding)
+        assert (answer.status, answer.message.endswith("pod p has non-empty .spec.schedulingGates")) == (409, True)
+        await api.patch(f"{PODS}/p", {"spec": {"schedulingGates": None}})
+        assert (await api.post(f"{PODS}/p/binding", binding)).status == 201
+        assert (await api.get(f"{PODS}/p")).body["metadata"]["annotations"] == {"a": "b"}
+
     async def test_not_a_pod_that_is_being_deleted(self, api: Api) -> None:
         await api.create(PODS, pod(metadata={"finalizers": ["example.com/hold"]}))
         await api.delete(f"{PODS}/p")
@@ -51,8 +62,8 @@ class TestBinding:
     @pytest.mark.parametrize(
         ("body", "status"),
         [
-            (_binding(kind="Zz"), 422),
-            ({"metadata": {"name": "p"}, "target": {"kind": "Node"}}, 422),
+            (_binding(kind="Zz"), 500),  # so does a real one
+            ({"metadata": {"name": "p"}, "target": {"kind": "Node"}}, 500),
             (_binding("other"), 400),
             ({"target": {"name": "n"}}, 400),
             ({**_binding(), "kind": "Pod"}, 400),

@@ -12,7 +12,14 @@ from virtual_kubelet.devcluster.schema import Schemas
 from virtual_kubelet.devcluster.schema_values import WrongType
 from virtual_kubelet.devcluster.statuses import StatusError, bad_request, unsupported_media_type
 
-__all__ = ["check_media_type", "decode_json", "decode_object", "regular_object", "report_unknown"]
+__all__ = [
+    "check_media_type",
+    "decode_delete_options",
+    "decode_json",
+    "decode_object",
+    "regular_object",
+    "report_unknown",
+]
 
 _JSON: Final = "application/json"
 _YAML: Final = "application/yaml"
@@ -20,6 +27,7 @@ _SHOWN: Final = 30
 _TYPE_META: Final = (
     'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
 )
+_META_SCHEME: Final = "pkg/apis/meta/internalversion/scheme/register.go:27"
 #: Warnings beyond these are counted only: a header has its limits.
 _MOST_WARNINGS: Final = 100
 
@@ -90,6 +98,32 @@ def decode_object(
         value = _decode_json_object(data, kind, media_type, unknown)
         _check_kind(value.get("kind") or "", value.get("apiVersion") or "", kind, api_version, also)
     return regular_object(value, schemas, kind, api_version, unknown)
+
+
+def decode_delete_options(data: bytes, schemas: Schemas, media_type: str) -> dict[str, Any]:
+    """Of any version: client-go writes that of what it deletes. Raises 400 with the decoder's own words."""
+    if media_type != _JSON:
+        return decode_object(data, schemas, "DeleteOptions", "", [], media_type)
+    no_version = "couldn't get version/kind; json parse error: "
+    try:
+        value = decode_go_json(data)
+    except NotJson as problem:
+        raise bad_request(f"{no_version}{problem}") from None
+    if type(value) is not dict and value is not None:
+        raise bad_request(f"{no_version}json: cannot unmarshal {_go_kind(value)} into Go value of type {_TYPE_META}")
+    value = value or {}
+    for field in ("kind", "apiVersion"):
+        if value.get(field) is not None and type(value[field]) is not str:
+            got = _go_kind(value[field])
+            raise bad_request(f"{no_version}json: cannot unmarshal {got} into Go struct field .{field} of type string")
+    if (kind := value.get("kind") or "DeleteOptions") != "DeleteOptions":
+        version = value.get("apiVersion") or "v1"
+        raise bad_request(f'no kind "{kind}" is registered for version "{version}" in scheme "{_META_SCHEME}"')
+    try:
+        options: dict[str, Any] = schemas.regular(value, "DeleteOptions", [])
+    except WrongType as error:
+        raise bad_request(str(error)) from None
+    return options
 
 
 def _decode_protobuf(

@@ -133,6 +133,19 @@ def json_problem(data: bytes) -> str:
     return ""
 
 
+_SHORT: Final = dict(zip(b"\a\b\t\n\v\f\r'\\", "abtnvfr'\\", strict=True))
+
+
+def _shown(byte: int) -> str:
+    """As Go quotes the character of this number."""
+    if byte in _SHORT:
+        return "\\" + _SHORT[byte]
+    if byte < 0x20 or byte == 0x7F:
+        return f"\\x{byte:02x}"
+    # Those above are taken for Latin-1; not all of it can be printed.
+    return f"\\u{byte:04x}" if 0x80 <= byte <= 0xA0 or byte == 0xAD else chr(byte)
+
+
 class _Scanner:
     """One pass without recursion: what is open is on a list."""
 
@@ -208,14 +221,7 @@ class _Scanner:
     def _invalid(self, where: str) -> _Problem:
         if self._at >= len(self._data):
             return _Problem("unexpected end of JSON input")
-        byte = self._data[self._at]
-        shown = {0x27: "'\\''", 0x22: "'\"'", 0x0A: "'\\n'", 0x09: "'\\t'", 0x0D: "'\\r'", 0x5C: "'\\\\'"}.get(byte)
-        if shown is None:
-            if byte < 0x20 or byte == 0x7F:
-                shown = f"'\\x{byte:02x}'"
-            else:
-                shown = f"'{chr(byte)}'"
-        return _Problem(f"invalid character {shown} {where}")
+        return _Problem(f"invalid character '{_shown(self._data[self._at])}' {where}")
 
     def _scalar(self, byte: int) -> None:
         if byte == 0x22:

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from virtual_kubelet.devcluster.go_types import KEPT_EMPTY, OMITTED, OMITTED_ZEROS, WRITTEN_EMPTY, WRITTEN_NULL
 from virtual_kubelet.devcluster.protobuf import ProtobufDecoder
 from virtual_kubelet.devcluster.schema_values import (
     Convert,
@@ -36,63 +37,6 @@ _ABSENT: Final = object()
 
 _REFERENCE: Final = "#/components/schemas/"
 _SCALARS: Final[dict[str, type]] = {"string": str, "boolean": bool, "integer": int}
-#: Times that are no pointers in Go: always written, null when unset.
-_NULL_TIMES: Final = frozenset(
-    {
-        ("ContainerStateRunning", "startedAt"),
-        ("ContainerStateTerminated", "finishedAt"),
-        ("ContainerStateTerminated", "startedAt"),
-        ("Event", "eventTime"),
-        ("Event", "firstTimestamp"),
-        ("Event", "lastTimestamp"),
-        ("EventSeries", "lastObservedTime"),
-        ("NamespaceCondition", "lastTransitionTime"),
-        ("NodeCondition", "lastHeartbeatTime"),
-        ("NodeCondition", "lastTransitionTime"),
-        ("PodCondition", "lastProbeTime"),
-        ("PodCondition", "lastTransitionTime"),
-        ("TokenRequestSpec", "boundObjectRef"),
-        ("TokenRequestStatus", "expirationTimestamp"),
-    }
-)
-#: Optional in the schema, but written by Go even when empty.
-_ALWAYS: Final = frozenset({("Event", "reportingComponent"), ("Event", "reportingInstance")})
-#: Plain values (not pointers) in Go whose zero is left out.
-_OMIT_ZERO: Final = frozenset(
-    [
-        "chapAuthDiscovery",
-        "chapAuthSession",
-        "hostIPC",
-        "hostNetwork",
-        "hostPID",
-        "publishNotReadyAddresses",
-        "readOnly",
-        "sslEnabled",
-        "stdin",
-        "stdinOnce",
-        "tty",
-        "unschedulable",
-        "count",
-        "failureThreshold",
-        "generation",
-        "healthCheckNodePort",
-        "hostPort",
-        "initialDelaySeconds",
-        "nodePort",
-        "observedGeneration",
-        "periodSeconds",
-        "signal",
-        "sizeBytes",
-        "successThreshold",
-        "denied",
-        "authenticated",
-        "incomplete",
-    ]
-)
-#: … by type, where the same name is a pointer elsewhere.
-_OMIT_ZERO_OF: Final = frozenset({("Probe", "timeoutSeconds"), ("AWSElasticBlockStoreVolumeSource", "partition")})
-#: Strings that are pointers: an empty one says something.
-_KEEP_EMPTY: Final = frozenset({"storageClassName", "ingressClassName", "containerName"})
 
 
 class _Field(NamedTuple):
@@ -163,17 +107,23 @@ class Schemas:
         kind = schema.get("type")
         scalar = _SCALARS.get(kind or "") if kind != "integer" and schema.get("format") != "byte" else None
         if kind == "string":
-            omit = not required and key not in _KEEP_EMPTY and (owner, key) not in _ALWAYS
+            omit = f"{owner}.{key}" not in KEPT_EMPTY and (not required or f"{owner}.{key}" in OMITTED)
         elif kind in ("array", "object"):
-            omit = not required
+            omit = not required and f"{owner}.{key}" not in WRITTEN_NULL
         else:
-            omit = not required and (key in _OMIT_ZERO or (owner, key) in _OMIT_ZERO_OF)
+            omit = (
+                not required
+                and f"{owner}.{key}" not in KEPT_EMPTY
+                and (key in OMITTED_ZEROS or f"{owner}.{key}" in OMITTED)
+            )
         return _Field(scalar, self._value(owner, schema), omit)
 
     def _default(self, owner: str, key: str, schema: dict[str, Any], required: bool) -> Callable[[], Any] | None:
         """What makes the value of an absent field; None: it stays absent."""
-        if (owner, key) in _NULL_TIMES:
+        if f"{owner}.{key}" in WRITTEN_NULL:
             return lambda: None
+        if f"{owner}.{key}" in OMITTED:
+            return None
         default = schema.get("default")
         if default == {}:
             target = _target(schema)
@@ -182,7 +132,7 @@ class Schemas:
             return lambda: self._type(target)({}, None, [])
         if default is None:
             return (lambda: None) if required else None
-        if required or default or (owner, key) in _ALWAYS:
+        if required or default or f"{owner}.{key}" in WRITTEN_EMPTY:
             return lambda: default
         return None
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
+from virtual_kubelet.devcluster.go_time import time_problem
+from virtual_kubelet.devcluster.statuses import quoted
 from virtual_kubelet.objects.quantity import Quantity
 from virtual_kubelet.objects.times import format_micro_time, format_time, parse_time
 
@@ -32,9 +35,11 @@ __all__ = [
 #: Where in an object: (where the parent is, key or index); None is the object itself.
 Path: TypeAlias = "tuple[Path, str | int] | None"
 Convert: TypeAlias = Callable[[Any, Path, list[str]], Any]
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")
+#: Times as they are written, of days that every month has: the usual case.
+_MOMENT: Final = r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])T(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){2}"
+_PLAIN_TIME: Final = re.compile(_MOMENT + "Z")
+_PLAIN_MICRO_TIME: Final = re.compile(_MOMENT + r"\.[0-9]{6}Z")
 _NO_BASE64 = re.compile(r"[^A-Za-z0-9+/=\r\n]")
-_MICRO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z\Z")
 
 
 class WrongType(Exception):
@@ -184,23 +189,24 @@ def canonical_quantity(text: str) -> str:
 
 
 def time_value(value: Any, path: Path, unknown: list[str]) -> Any:
-    if type(value) is str and _TIME.match(value):
+    if type(value) is str and _PLAIN_TIME.fullmatch(value):
         return value
     return format_time(_moment(value, path))
 
 
 def micro_time_value(value: Any, path: Path, unknown: list[str]) -> Any:
-    if type(value) is str and _MICRO_TIME.match(value):
+    if type(value) is str and _PLAIN_MICRO_TIME.fullmatch(value):
         return value
-    return format_micro_time(_moment(value, path))
+    return format_micro_time(_moment(value, path, micro=True))
 
 
-def _moment(value: Any, path: Path) -> Any:
+def _moment(value: Any, path: Path, *, micro: bool = False) -> datetime:
     if type(value) is not str:
-        raise mismatch(value, "Time", path, "v1.Time")
+        raise mismatch(value, "MicroTime" if micro else "Time", path, "v1.MicroTime" if micro else "v1.Time")
+    if problem := time_problem(value, micro=micro):
+        raise WrongType(problem)
     try:
         return parse_time(value)
     except ValueError:
-        raise WrongType(
-            f'parsing time "{value}" as "2006-01-02T15:04:05Z07:00": cannot parse "{value}" as "2006"'
-        ) from None
+        # A year that Python cannot count, or a comma before the fraction.
+        raise WrongType(f"parsing time {quoted(value)}: out of range") from None

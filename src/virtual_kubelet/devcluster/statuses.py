@@ -26,6 +26,7 @@ __all__ = [
     "quoted",
     "required",
     "resource_not_found",
+    "sentences_of",
     "success",
     "too_large",
     "too_long",
@@ -197,11 +198,16 @@ def forbidden(resource: str, name: str, why: str, group: str = "") -> StatusErro
     return StatusError(403, "Forbidden", f"{of} is forbidden: {why}", _details(resource, group, name))
 
 
+def sentences_of(errors: Iterable[FieldError]) -> str:
+    """All in one, each said once: Go's aggregate of errors."""
+    sentences = list(dict.fromkeys(str(error) for error in errors))
+    return sentences[0] if len(sentences) == 1 else f"[{', '.join(sentences)}]"
+
+
 def invalid(kind: str, name: str, errors: Iterable[FieldError], group: str = "") -> StatusError:
-    """422 with a cause for each error; a sentence that occurs twice is said once, as in Go's aggregates."""
+    """422 with a cause for each error."""
     found = list(errors)
-    sentences = list(dict.fromkeys(str(error) for error in found))
-    text = sentences[0] if len(sentences) == 1 else f"[{', '.join(sentences)}]"
+    text = sentences_of(found)
     causes = [{"reason": e.reason, "message": e.message, "field": e.field or "[]"} for e in found]
     message = f'{qualified(kind, group)} "{name}" is invalid: {text}'
     return StatusError(422, "Invalid", message, _details(kind, group, name, causes=causes))

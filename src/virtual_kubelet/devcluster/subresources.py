@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, Final
 
 from virtual_kubelet.devcluster.call import Call
@@ -26,6 +27,7 @@ from virtual_kubelet.devcluster.statuses import (
     invalid,
     not_found,
     required,
+    sentences_of,
     success,
     unsupported_value,
 )
@@ -40,25 +42,37 @@ _LEAST_TOKEN_SECONDS: Final = 600
 _MOST_TOKEN_SECONDS: Final = 1 << 32
 
 
-def bind(state: ClusterState, stored: StoredObject, node: str) -> StoredObject:
-    """Put a pod on a node: the scheduler's write. Raises 409 if it is on one, or on its way out."""
+def bind(
+    state: ClusterState,
+    stored: StoredObject,
+    node: str,
+    annotations: Mapping[str, str] = MappingProxyType({}),
+    *,
+    dry_run: bool = False,
+) -> StoredObject:
+    """Put a pod on a node: the scheduler's write. Raises 409 if it is on one, on its way out, or behind a gate."""
     name = stored.key[1]
 
     def refuse(why: str) -> StatusError:
         return conflict("pods/binding", name, why)
 
+    old = stored.decode()
+    if is_deleting(old):
+        raise refuse(f"pod {name} is being deleted, cannot be assigned to a host")
     current = stored.fields["spec.nodeName"]
     if current:
         raise refuse(f'pod {name} is already assigned to node "{current}"')
-    if is_deleting(stored.decode()):
-        raise refuse(f"pod {name} is being deleted, cannot be assigned to a host")
+    if old["spec"].get("schedulingGates"):
+        raise refuse(f"pod {name} has non-empty .spec.schedulingGates")
     now = format_time(state.clock.now())
 
     def mutate(pod: dict[str, Any]) -> None:
         pod["spec"]["nodeName"] = node
+        if annotations:
+            pod["metadata"].setdefault("annotations", {}).update(annotations)
         set_condition(pod, {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now})
 
-    return state.pods.change(stored, mutate)
+    return stored if dry_run else state.pods.change(stored, mutate)
 
 
 def set_condition(pod: dict[str, Any], condition: dict[str, Any]) -> None:
@@ -91,10 +105,10 @@ class Subresources:
         if not target.get("name"):
             errors.append(required("target.name"))
         if errors:
-            raise invalid("Binding", call.info.name, errors)
+            raise StatusError(500, "", sentences_of(errors))  # the API server's own slip: this is no Status of its own
         stored = self._state.pods.get(call.info.namespace, call.info.name)
-        if not options.dry_run:
-            bind(self._state, stored, target["name"])
+        annotations = content["metadata"].get("annotations") or {}
+        bind(self._state, stored, target["name"], annotations, dry_run=options.dry_run)
         return call.respond(encode(success(201)), 201)
 
     async def eviction(self, call: Call) -> Response:

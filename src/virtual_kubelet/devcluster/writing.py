@@ -8,6 +8,7 @@ from virtual_kubelet.devcluster.call import Call
 from virtual_kubelet.devcluster.cluster_state import ClusterState
 from virtual_kubelet.devcluster.decoding import (
     check_media_type,
+    decode_delete_options,
     decode_object,
     report_unknown,
 )
@@ -234,8 +235,7 @@ class Writer:
         if not body:
             return DeleteOptions.parse(None, call.request.query)
         media_type = check_media_type(call.request.headers.get("content-type"))
-        # It is registered in every version: client-go writes that of what it deletes.
-        content = decode_object(body, self._state.schemas, "DeleteOptions", "", [], media_type)
+        content = decode_delete_options(body, self._state.schemas, media_type)
         return DeleteOptions.parse(content, call.request.query)
 
     # Answers

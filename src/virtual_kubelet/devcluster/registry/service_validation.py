@@ -81,10 +81,6 @@ def _port(port: dict[str, Any], where: str, names: set[str], *, named: bool, hea
             errors.append(field_invalid(f"{where}.targetPort", target, _PORT_RANGE))
     else:
         errors += [field_invalid(f"{where}.targetPort", target, problem) for problem in port_name_problems(target)]
-    node_port = port.get("nodePort", 0)
-    if node_port and node_port not in NODE_PORTS:
-        detail = "provided port is not in the valid range. The range of valid ports is 30000-32767"
-        errors.append(field_invalid(f"{where}.nodePort", node_port, detail))
     return errors
 
 

@@ -179,6 +179,8 @@ class Services(Resource):
         spec["clusterIPs"] = [spec["clusterIP"]]
         if spec["type"] in _OPEN_TYPES and spec.get("allocateLoadBalancerNodePorts", True):
             for index, port in enumerate(spec.get("ports") or []):
+                if port.get("nodePort") and port["nodePort"] not in NODE_PORTS:
+                    raise _refused(obj, field_invalid(f"spec.ports[{index}].nodePort", port["nodePort"], _NO_NODE_PORT))
                 number = addresses.take_port(metadata["uid"], port.get("nodePort"))
                 if number is None:
                     where = f"spec.ports[{index}].nodePort"
@@ -204,6 +206,7 @@ class Services(Resource):
         ]
 
 
+_NO_NODE_PORT: Final = "provided port is not in the valid range. The range of valid ports is 30000-32767"
 _ADDRESS_TAKEN: Final = "failed to allocate IP: provided IP is already allocated"
 
 
