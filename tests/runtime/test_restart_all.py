@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.container_fakes import LoopClock, Runtime
+from tests.runtime.container_fakes import LoopClock, Runtime, start_error
 from tests.runtime.test_pod_engine import KEY, Engine, running_engine, settle
 from tests.runtime.test_transitions import Machine, at
 from virtual_kubelet.contracts.runtime import PodSandbox
@@ -122,6 +122,28 @@ async def test_only_the_one_whose_end_it_was_waits_for_its_back_off(tmp_path: Pa
         await asyncio.sleep(10)
         assert runtime.started[5:] == ["source"]
         assert restarts(e) == {"source": 2, "regular": 2}
+
+
+async def test_what_was_to_begin_with_it_does_so_before(tmp_path: Path) -> None:
+    """A kubelet begins the main containers in one go: one that ends at once restarts those too that came after it."""
+    runtime = Runtime(LoopClock())
+    async with running_engine(tmp_path, runtime) as e:
+        runtime.brief["source"] = 42
+        await e.engine.create_pod(pod([], [container("source", 42), container("regular")]))
+        await settle()
+        assert runtime.started == ["source", "regular", "source", "regular"]
+        assert restarts(e) == {"source": 1, "regular": 1}
+
+
+async def test_one_that_cannot_begin_holds_it_up_no_longer_than_its_try(tmp_path: Path) -> None:
+    runtime = Runtime(LoopClock())
+    async with running_engine(tmp_path, runtime) as e:
+        runtime.brief["source"] = 42
+        runtime.failures["regular"] = [start_error("no") for _ in range(3)]
+        await e.engine.create_pod(pod([], [container("source", 42), container("regular")]))
+        await settle()
+        assert runtime.started == ["source", "source"]
+        assert restarts(e) == {"source": 1}
 
 
 async def test_what_has_ended_for_good_runs_again_too(tmp_path: Path) -> None:

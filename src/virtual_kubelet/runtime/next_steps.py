@@ -66,7 +66,7 @@ def advance(state: PodState, options: TransitionOptions, now: Now) -> NextSteps:
             actions.append(on.Prepare())
         else:
             times.append(state.due)
-    if state.stage is PodStage.ACTIVE and any(restarts_all(state, record) for record in state.containers):
+    if state.stage is PodStage.ACTIVE and _restarts_all(state, now):
         take(on.RestartAll())
     if state.stage is PodStage.ACTIVE:
         for record in state.containers:
@@ -159,6 +159,14 @@ def _is_resized_by_restart(state: PodState, record: ContainerRecord) -> bool:
     return needs_restart(state.spec_of(record), record.resize.had)
 
 
+def _restarts_all(state: PodState, now: Now) -> bool:
+    """Main containers that have their first turn get it before: a kubelet begins them in one go, whatever ends meanwhile."""
+    if not any(restarts_all(state, record) for record in state.containers):
+        return False
+    beginning = (r for r in _turn(state) if r.kind is ContainerKind.MAIN and not r.attempts and r.phase in IDLE)
+    return not any(r.phase in _STARTS for r in state.main) and all(r.due > now.monotonic for r in beginning)
+
+
 def _resize(state: PodState, record: ContainerRecord, now: Now, actions: list[Action], times: list[float]) -> None:
     resize = record.resize
     if resize is None or resize.refused or record.phase is not ContainerPhase.RUNNING or record.run is None:
@@ -173,7 +181,7 @@ def _starts(state: PodState, now: Now) -> Iterator[tuple[on.Begin | on.BackOff |
     """The container that begins now, if any does; and those that wait, with their times."""
     free = not any(record.phase in _STARTS for record in state.containers)
     for record in [*(r for r in state.ephemeral if not r.attempts), *_turn(state)]:
-        if record.phase not in IDLE:
+        if record.phase not in IDLE or restarts_all(state, record):
             continue
         if record.due > now.monotonic:
             held = record.phase is ContainerPhase.EXITED or (
