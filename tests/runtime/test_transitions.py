@@ -26,6 +26,8 @@ from virtual_kubelet.objects.core_v1 import (
     SleepAction,
 )
 from virtual_kubelet.objects.meta_v1 import ObjectMeta
+from virtual_kubelet.runtime import pod_actions as do
+from virtual_kubelet.runtime import pod_actions as do
 from virtual_kubelet.runtime import pod_events as on
 from virtual_kubelet.runtime.next_steps import advance
 from virtual_kubelet.runtime.pod_state import ContainerPhase, ContainerRecord, Now, PodStage, PodState
@@ -133,7 +135,7 @@ def test_a_sidecar_runs_again_while_the_main_container_runs_and_is_ended_after_i
     m.start("s0")
     sent = m.end("m0", 0)
     assert m.state.stage is PodStage.ENDING
-    assert [a.name for a in sent if isinstance(a, on.Send)] == ["s0"]
+    assert [a.name for a in sent if isinstance(a, do.Send)] == ["s0"]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +195,7 @@ def test_a_lost_sandbox_restarts_what_ran_in_it_and_the_init_containers_before()
     m.start("m0")
     m.state.sandbox = PodSandbox("box", {}, [])
     actions = m.take(on.SandboxLost("box"))
-    assert tuple(a.reason for a in actions if isinstance(a, on.Record) and a.container is None) == ("SandboxChanged",)
+    assert tuple(a.reason for a in actions if isinstance(a, do.Record) and a.container is None) == ("SandboxChanged",)
     assert m.state.stage is PodStage.RESETTING
     m.end("m0", 137)
     assert m.state.stage.value == "preparing"
@@ -279,9 +281,9 @@ class PodMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.m.now += seconds
         for action in self.m.go():
-            if isinstance(action, on.Send):
+            if isinstance(action, do.Send):
                 self.m.take(on.Signalled(action.name, action.number, action.kill))
-            elif isinstance(action, on.CutStart):
+            elif isinstance(action, do.CutStart):
                 self.m.take(on.NotStarted(action.name))
 
     @rule(data=st.data(), error=st.sampled_from([None, "Exec lifecycle hook failed"]))
@@ -316,7 +318,7 @@ class PodMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), fails=st.booleans(), refused=st.booleans())
     def has_its_resize_answered(self, data: st.DataObject, fails: bool, refused: bool) -> None:
-        asked = [action for action in self.m.go() if isinstance(action, on.Resize)]
+        asked = [action for action in self.m.go() if isinstance(action, do.Resize)]
         if asked:
             one = data.draw(st.sampled_from(asked))
             failed = on.ResizeFailed(one.name, one.container_id, "no", refused)

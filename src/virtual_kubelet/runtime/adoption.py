@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from virtual_kubelet.contracts.runtime import ContainerInstance
+from virtual_kubelet.runtime import pod_actions as do
+from virtual_kubelet.runtime import pod_actions as do
 from virtual_kubelet.runtime import pod_events as on
 from virtual_kubelet.runtime.pod_state import IDLE, ContainerPhase, ContainerRecord, Now, PodState
 from virtual_kubelet.runtime.transitions import TransitionOptions, apply
@@ -24,9 +26,9 @@ def attempt_of(instance: ContainerInstance) -> int:
 
 def adopt_instances(
     state: PodState, instances: Sequence[ContainerInstance], options: TransitionOptions, now: Now
-) -> list[on.Action]:
+) -> list[do.Action]:
     """Bring ``state`` in line with all instances of this pod. The actions are due as after any event."""
-    actions: list[on.Action] = []
+    actions: list[do.Action] = []
     taken: set[str] = set()
 
     def take(event: on.ContainerEvent) -> None:

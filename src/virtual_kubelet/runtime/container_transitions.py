@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from virtual_kubelet.contracts.runtime import ContainerExit, ContainerKind
+from virtual_kubelet.runtime import pod_actions as do
+from virtual_kubelet.runtime import pod_actions as do
 from virtual_kubelet.runtime import pod_events as on
 from virtual_kubelet.runtime.hooks import POST_START_KILLING
-from virtual_kubelet.runtime.pod_events import Action
+from virtual_kubelet.runtime.pod_actions import Action
 from virtual_kubelet.runtime.pod_state import (
     IDLE,
     ContainerPhase,
@@ -48,7 +50,7 @@ def _begin(state: PodState, record: ContainerRecord, event: on.Begin, _: Transit
     record.phase = Phase.STARTING
     if record.resize is not None:
         record.resize.anew = True
-    return [on.Start(record.name)]
+    return [do.Start(record.name)]
 
 
 def _back_off(
@@ -60,7 +62,7 @@ def _back_off(
     record.phase = Phase.BACKING_OFF
     record.waiting = ("CrashLoopBackOff", f"back-off {shown} restarting failed container={record.name} pod={pod}")
     message = f"Back-off restarting failed container {record.name} in pod {pod}"
-    return [on.Record("Warning", "BackOff", message, record.name)]
+    return [do.Record("Warning", "BackOff", message, record.name)]
 
 
 def _new_run(record: ContainerRecord, run: Run, state: PodState) -> None:
@@ -96,17 +98,17 @@ def _started(
         state,
     )
     actions: list[Action] = [
-        on.Record("Normal", "Created", "Container created", record.name),
-        on.Record("Normal", "Started", "Container started", record.name),
+        do.Record("Normal", "Created", "Container created", record.name),
+        do.Record("Normal", "Started", "Container started", record.name),
     ]
     if record.resize is not None and record.resize.anew:
         record.resize = None
         if not state.resizing:
-            actions.append(on.Record("Normal", "ResizeCompleted", resize_message("completed", state.pod)))
+            actions.append(do.Record("Normal", "ResizeCompleted", resize_message("completed", state.pod)))
     lifecycle = state.spec_of(record).lifecycle
     if lifecycle is not None and lifecycle.post_start is not None:
         record.phase, record.started, record.ready = Phase.POST_START, False, False
-        return [*actions, on.RunPostStart(record.name, instance.id, lifecycle.post_start)]
+        return [*actions, do.RunPostStart(record.name, instance.id, lifecycle.post_start)]
     return [*actions, *_runs(state, record)]
 
 
@@ -116,9 +118,9 @@ def _runs(state: PodState, record: ContainerRecord) -> list[Action]:
     probed = record.kind is ContainerKind.MAIN or record.sidecar
     record.started = not (probed and container.startup_probe is not None)
     record.ready = record.started and not (probed and container.readiness_probe is not None)
-    probes = [on.StartProbes(record.name, record.run.id)] if probed and record.run is not None else []
+    probes = [do.StartProbes(record.name, record.run.id)] if probed and record.run is not None else []
     # Main containers that start one after another are told of together, as by a kubelet.
-    return [*probes, *([] if record.kind is ContainerKind.MAIN else [on.Report()])]
+    return [*probes, *([] if record.kind is ContainerKind.MAIN else [do.Report()])]
 
 
 def _start_failed(
@@ -127,9 +129,9 @@ def _start_failed(
     state.unsure |= event.unsure
     actions: list[Action] = []
     if event.exit_code is not None:
-        actions.append(on.Record("Normal", "Created", "Container created", record.name))
+        actions.append(do.Record("Normal", "Created", "Container created", record.name))
     if event.message and not event.recorded:
-        actions.append(on.Record("Warning", "Failed", f"Error: {event.message}", record.name))
+        actions.append(do.Record("Warning", "Failed", f"Error: {event.message}", record.name))
     if event.exit_code is None:
         record.phase, record.waiting = Phase.FAILED, (event.reason, event.message)
         record.failures += 1
@@ -156,7 +158,7 @@ def _start_failed(
     )
     record.phase, record.waiting = Phase.EXITED, None
     plan_restart(record, options.backoff, ended_by_us=False, now=now.monotonic)
-    return [*actions, on.Report()]
+    return [*actions, do.Report()]
 
 
 def _not_started(
@@ -176,7 +178,7 @@ def _hook_done(
     grace = state.pod.spec.termination_grace_period_seconds
     record.phase, record.hook_error = Phase.STOPPING, event.error
     record.stop = Stop(Why.HOOK, now.monotonic + (DEFAULT_GRACE if grace is None else grace))
-    return [on.Record("Normal", "Killing", POST_START_KILLING, record.name)]
+    return [do.Record("Normal", "Killing", POST_START_KILLING, record.name)]
 
 
 def _pre_stop_done(
@@ -187,13 +189,13 @@ def _pre_stop_done(
     record.stop.hook = True
     if event.error is None:
         return []
-    return [on.Record("Warning", "FailedPreStopHook", "PreStopHook failed", record.name)]
+    return [do.Record("Warning", "FailedPreStopHook", "PreStopHook failed", record.name)]
 
 
 def _probed(state: PodState, record: ContainerRecord, event: on.Probed, _: TransitionOptions, now: Now) -> list[Action]:
     changed = (record.started, record.ready) != (event.started, event.ready)
     record.started, record.ready = event.started, event.ready
-    return [on.Report()] if changed else []
+    return [do.Report()] if changed else []
 
 
 def _probe_failed(
@@ -210,9 +212,9 @@ def _stop(state: PodState, record: ContainerRecord, event: on.Stop, _: Transitio
     record.phase, record.stop = Phase.STOPPING, Stop(event.reason, event.until)
     record.change |= event.reason is Why.CHANGED
     return [
-        on.Record("Normal", "Killing", event.message or f"Stopping container {record.name}", record.name),
-        *([on.CutHook(record.name)] if hook_runs else []),
-        on.StopProbes(record.name, terminating=event.reason is Why.POD),
+        do.Record("Normal", "Killing", event.message or f"Stopping container {record.name}", record.name),
+        *([do.CutHook(record.name)] if hook_runs else []),
+        do.StopProbes(record.name, terminating=event.reason is Why.POD),
     ]
 
 
@@ -257,9 +259,9 @@ def _exited(
     passed = max(0.0, (now.wall - event.exit.finished_at).total_seconds())
     run.exit, run.ended = event.exit, now.monotonic - passed
     record.phase, record.stop, record.started, record.ready = Phase.EXITED, None, False, False
-    actions: list[Action] = [on.StopProbes(record.name)]
+    actions: list[Action] = [do.StopProbes(record.name)]
     if hook_runs:
-        actions.append(on.CutHook(record.name))
+        actions.append(do.CutHook(record.name))
     again = state.stage in (Stage.ACTIVE, Stage.RESETTING) and will_run_again(state, record)
     by_us = stop is not None and stop.reason.restarts
     if again:
@@ -267,7 +269,7 @@ def _exited(
     record.waiting = None
     if again and record.hook_error is not None:  # that says more than how it ended
         record.phase, record.waiting = Phase.FAILED, ("PostStartHookError", record.hook_error)
-    return actions if again and by_us else [*actions, on.Report()]
+    return actions if again and by_us else [*actions, do.Report()]
 
 
 def _lost(
@@ -278,7 +280,7 @@ def _lost(
     ended = ContainerExit(137, now.wall, reason=UNKNOWN[0], message=UNKNOWN[1])
     message = f"Container {record.name} is not known to the runtime any more"
     return [
-        on.Record("Warning", "ContainerLost", message, record.name),
+        do.Record("Warning", "ContainerLost", message, record.name),
         *_exited(state, record, on.Exited(record.name, event.container_id, ended), options, now),
     ]
 
@@ -291,8 +293,8 @@ def _resized(
     done = same_resources(event.resources, state.spec_of(record).resources)
     record.resize = None if done else PendingResize(event.resources)  # else it has been changed meanwhile
     if state.resizing:
-        return [on.Report()]
-    return [on.Record("Normal", "ResizeCompleted", resize_message("completed", state.pod)), on.Report()]
+        return [do.Report()]
+    return [do.Record("Normal", "ResizeCompleted", resize_message("completed", state.pod)), do.Report()]
 
 
 def _resize_failed(
@@ -304,10 +306,10 @@ def _resize_failed(
     if event.refused:
         resize.refused, resize.error = event.message, None
         message = resize_message(INFEASIBLE, state.pod, event.message)
-        return [on.Record("Warning", "ResizeInfeasible", message), on.Report()]
+        return [do.Record("Warning", "ResizeInfeasible", message), do.Report()]
     resize.error, resize.failures = event.message, resize.failures + 1
     resize.due = now.monotonic + retry_delay(resize.failures, options.backoff)
-    return [on.Record("Warning", "ResizeError", resize_message("error", state.pod, event.message)), on.Report()]
+    return [do.Record("Warning", "ResizeError", resize_message("error", state.pod, event.message)), do.Report()]
 
 
 def _to(rule: ContainerRule, *phases: Phase) -> ContainerEntry:

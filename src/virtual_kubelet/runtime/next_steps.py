@@ -21,9 +21,10 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from virtual_kubelet.contracts.runtime import ContainerKind
+from virtual_kubelet.runtime import pod_actions as do
 from virtual_kubelet.runtime import pod_events as on
 from virtual_kubelet.runtime import termination
-from virtual_kubelet.runtime.pod_events import Action
+from virtual_kubelet.runtime.pod_actions import Action
 from virtual_kubelet.runtime.pod_state import IDLE, ContainerPhase, ContainerRecord, Ending, Now, PodStage, PodState
 from virtual_kubelet.runtime.pod_state import StopReason as Why
 from virtual_kubelet.runtime.resize import needs_restart
@@ -57,13 +58,13 @@ def advance(state: PodState, options: TransitionOptions, now: Now) -> NextSteps:
         ending = _end_of(state, now)
         if ending is not None:
             if ending.failure is not None:
-                actions.append(on.Record("Normal", *ending.failure))
+                actions.append(do.Record("Normal", *ending.failure))
             take(on.End(ending))
         elif state.active_until is not None:
             times.append(state.active_until)
     if state.stage is PodStage.PREPARING:
         if state.due <= now.monotonic:
-            actions.append(on.Prepare())
+            actions.append(do.Prepare())
         else:
             times.append(state.due)
     if state.stage is PodStage.ACTIVE and _restarts_all(state, now):
@@ -91,14 +92,14 @@ def advance(state: PodState, options: TransitionOptions, now: Now) -> NextSteps:
             if record.up and (record.stop is None or record.stop.reason is not reason):
                 take(on.Stop(record.name, reason, until))
             elif record.phase is ContainerPhase.STARTING:
-                actions.append(on.CutStart(record.name))
+                actions.append(do.CutStart(record.name))
         if not any(record.up or record.phase is ContainerPhase.STARTING for record in leaving):
             take(on.Emptied())
             again = advance(state, options, now)
             return NextSteps([*actions, *again.actions], again.at)
     _stops(state, options, now, actions, times)
     if state.obsolete and state.stage not in (PodStage.REMOVING, PodStage.GONE):
-        actions.append(on.Remove(tuple(state.obsolete)))
+        actions.append(do.Remove(tuple(state.obsolete)))
     later = min(times, default=math.inf)
     return NextSteps(actions, None if later == math.inf else later)
 
@@ -172,7 +173,7 @@ def _resize(state: PodState, record: ContainerRecord, now: Now, actions: list[Ac
     if resize is None or resize.refused or record.phase is not ContainerPhase.RUNNING or record.run is None:
         return
     if resize.due <= now.monotonic:
-        actions.append(on.Resize(record.name, record.run.id, state.spec_of(record).resources))
+        actions.append(do.Resize(record.name, record.run.id, state.spec_of(record).resources))
     else:
         times.append(resize.due)
 
@@ -225,11 +226,11 @@ def _stops(state: PodState, options: TransitionOptions, now: Now, actions: list[
             assert lifecycle is not None
             assert lifecycle.pre_stop is not None
             record.stop.hook = False
-            actions.append(on.RunPreStop(record.name, record.run.id, lifecycle.pre_stop, step.seconds))
+            actions.append(do.RunPreStop(record.name, record.run.id, lifecycle.pre_stop, step.seconds))
             times.append(record.stop.until)
         elif isinstance(step, termination.CutHook):
-            actions.append(on.CutHook(record.name))
+            actions.append(do.CutHook(record.name))
         elif isinstance(step, termination.SendSignal):
             kill = record.stop.terminated is not None
-            actions.append(on.Send(record.name, record.run.id, step.number, kill))
+            actions.append(do.Send(record.name, record.run.id, step.number, kill))
             # The next look is when it is sent: Signalled or SignalFailed says so.

@@ -1,4 +1,4 @@
-"""What happens to a pod: the words of ``transitions``, with those of what is to be done about it. No I/O."""
+"""What happens to a pod: the words of ``transitions``. What is to be done about it: ``pod_actions``. No I/O."""
 
 from __future__ import annotations
 
@@ -8,35 +8,13 @@ from typing import TypeAlias
 
 from virtual_kubelet.contracts.runtime import ContainerExit, ContainerInstance, Image, PodSandbox
 from virtual_kubelet.objects.core_v1 import EnvVar, Pod, ResourceRequirements
-from virtual_kubelet.runtime.pod_actions import (
-    Action,
-    CutHook,
-    CutStart,
-    Prepare,
-    Record,
-    Refresh,
-    Remove,
-    RemovePod,
-    RemoveSandbox,
-    Report,
-    Resize,
-    RunPostStart,
-    RunPreStop,
-    Send,
-    Start,
-    StartProbes,
-    StopProbes,
-)
 from virtual_kubelet.runtime.pod_state import Ending, StopReason
 
 __all__ = [
-    "Action",
     "BackOff",
     "Begin",
     "Cleared",
     "ContainerEvent",
-    "CutHook",
-    "CutStart",
     "Deleted",
     "Emptied",
     "End",
@@ -48,34 +26,20 @@ __all__ = [
     "NotStarted",
     "PodEvent",
     "PreparationFailed",
-    "Prepare",
     "Prepared",
     "ProbeFailed",
     "Probed",
-    "Record",
-    "Refresh",
-    "Remove",
-    "RemovePod",
-    "RemoveSandbox",
     "Removed",
-    "Report",
-    "Resize",
     "ResizeFailed",
     "Resized",
     "RestartAll",
-    "RunPostStart",
-    "RunPreStop",
     "SandboxLost",
-    "Send",
     "SignalFailed",
     "Signalled",
     "SourcesChanged",
-    "Start",
     "StartFailed",
-    "StartProbes",
     "Started",
     "Stop",
-    "StopProbes",
     "StrayFound",
     "Updated",
 ]

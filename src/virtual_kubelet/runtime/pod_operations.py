@@ -17,6 +17,8 @@ from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.contracts.runtime import ContainerExit
 from virtual_kubelet.errors import InvalidInputError, MountError
 from virtual_kubelet.objects.core_v1 import Pod, ResourceRequirements
+from virtual_kubelet.runtime import pod_actions as do
+from virtual_kubelet.runtime import pod_actions as do
 from virtual_kubelet.runtime import pod_events as on
 from virtual_kubelet.runtime.container_environment import ContainerEnvironment
 from virtual_kubelet.runtime.container_probing import ContainerProbing
@@ -95,44 +97,44 @@ class PodOperations:
             self._begin(("usage",), self._watch_usage())
             self._probes.resume()
         if self._state.stage is PodStage.REMOVING:
-            self.perform(on.RemovePod())
+            self.perform(do.RemovePod())
 
-    def perform(self, action: on.Action) -> None:
+    def perform(self, action: do.Action) -> None:
         """Begin it, unless it is under way; never blocks."""
         match action:
-            case on.Record():
+            case do.Record():
                 self._tell(action.container, action.event_type, action.reason, action.message)
-            case on.Prepare():
+            case do.Prepare():
                 self._begin(("prepare",), self._prepare())
-            case on.Refresh():
+            case do.Refresh():
                 self._refresh_later()
-            case on.Start():
+            case do.Start():
                 self._begin(("start", action.name), self._starts.start(action.name))
-            case on.CutStart():
+            case do.CutStart():
                 if self._starts.may_be_cut(action.name):
                     self._cancel(("start", action.name))
-            case on.RunPostStart():
+            case do.RunPostStart():
                 self._begin(("post-start", action.name), self._post_start(action))
-            case on.RunPreStop():
+            case do.RunPreStop():
                 self._begin(("pre-stop", action.name), self._pre_stop(action))
-            case on.CutHook():
+            case do.CutHook():
                 self._cancel(("post-start", action.name))
                 self._cancel(("pre-stop", action.name))
-            case on.Send():
+            case do.Send():
                 self._begin(("signal", action.name), self._send(action))
-            case on.Resize():
+            case do.Resize():
                 self._begin(("resize", action.name), self._resize(action))
-            case on.Remove():
+            case do.Remove():
                 self._begin(("remove",), self._remove(action.ids))
-            case on.RemoveSandbox():
+            case do.RemoveSandbox():
                 self._begin(("remove-sandbox",), self._remove_sandbox(action.sandbox_id))
-            case on.RemovePod():
+            case do.RemovePod():
                 self._begin(("remove-pod",), self._remove_pod())
-            case on.StartProbes():
+            case do.StartProbes():
                 self._probes.begin(action.name)
-            case on.StopProbes():
+            case do.StopProbes():
                 self._probes.end(action.name, terminating=action.terminating)
-            case on.Report():
+            case do.Report():
                 pass
 
     def _begin(self, key: tuple[str, ...], work: Coroutine[Any, Any, None]) -> None:
@@ -263,7 +265,7 @@ class PodOperations:
         path = field_path(self._state, container)
         self._parts.context.record_event(self._key, event_type, reason, message, field_path=path)
 
-    async def _post_start(self, action: on.RunPostStart) -> None:
+    async def _post_start(self, action: do.RunPostStart) -> None:
         error = None
         try:
             await self._parts.hooks.post_start(self._probes.target(action.name, action.container_id), self._tell)
@@ -271,7 +273,7 @@ class PodOperations:
             error = str(failure)
         self._inbox.post(on.HookDone(action.name, post_start=True, error=error))
 
-    async def _pre_stop(self, action: on.RunPreStop) -> None:
+    async def _pre_stop(self, action: do.RunPreStop) -> None:
         target = self._probes.target(action.name, action.container_id)
         try:
             await self._parts.hooks.pre_stop(target, action.seconds, self._tell)
@@ -280,7 +282,7 @@ class PodOperations:
             raise
         self._inbox.post(on.HookDone(action.name, post_start=False))
 
-    async def _send(self, action: on.Send) -> None:
+    async def _send(self, action: do.Send) -> None:
         try:
             await self._parts.calls.signal_container(action.container_id, action.number)
         except Exception as error:
@@ -289,7 +291,7 @@ class PodOperations:
             return
         self._inbox.post(on.Signalled(action.name, action.number, action.kill))
 
-    async def _resize(self, action: on.Resize) -> None:
+    async def _resize(self, action: do.Resize) -> None:
         name, container_id, resources = action.name, action.container_id, action.resources
         try:
             await self._parts.calls.resize_container(container_id, resources or ResourceRequirements())

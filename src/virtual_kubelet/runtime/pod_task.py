@@ -16,6 +16,7 @@ import msgspec
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.contracts.runtime import ContainerExit, ContainerInstance
 from virtual_kubelet.objects.core_v1 import PodStatus
+from virtual_kubelet.runtime import pod_actions as do
 from virtual_kubelet.runtime import pod_events as on
 from virtual_kubelet.runtime.adoption import adopt_instances
 from virtual_kubelet.runtime.engine_parts import EngineParts
@@ -55,7 +56,7 @@ class PodTask:
         self._untold: list[PodStatus] = []
         self._held_since: float | None = None
         self._operations = PodOperations(parts, state, self.key, self)
-        self._adopted: list[on.Action] = []
+        self._adopted: list[do.Action] = []
 
     @property
     def gone(self) -> bool:
@@ -132,7 +133,7 @@ class PodTask:
             except TimeoutError:
                 continue
 
-    async def _sync(self, actions: Sequence[on.Action]) -> float | None:
+    async def _sync(self, actions: Sequence[do.Action]) -> float | None:
         """Take what has happened, and go on from there; gives the seconds until the next look."""
         parts, state, options = self._parts, self.state, self._parts.options.transitions
         due = [*actions]
@@ -140,7 +141,7 @@ class PodTask:
         for event in events:
             made = apply(state, event, options, parts.now())
             # What ends the pod is told with its end.
-            if any(isinstance(action, on.Report) for action in made) and not is_over(state):
+            if any(isinstance(action, do.Report) for action in made) and not is_over(state):
                 self.report()
             due += made
         now = parts.now()
@@ -149,7 +150,7 @@ class PodTask:
         self._unsaved |= bool(events or steps.actions or actions)
         due += steps.actions
         held = self._held_until(now.monotonic)
-        if any(isinstance(action, on.Report) for action in steps.actions) or held is None:
+        if any(isinstance(action, do.Report) for action in steps.actions) or held is None:
             self.report()
         retry = await self._save()
         self.tell()

@@ -12,9 +12,11 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from virtual_kubelet.contracts.runtime import ContainerExit, ContainerKind
 from virtual_kubelet.objects.core_v1 import ResourceRequirements
+from virtual_kubelet.runtime import pod_actions as do
 from virtual_kubelet.runtime import pod_events as on
 from virtual_kubelet.runtime.container_transitions import CONTAINER_TABLE, UNKNOWN
-from virtual_kubelet.runtime.pod_events import Action, ContainerEvent, PodEvent
+from virtual_kubelet.runtime.pod_actions import Action
+from virtual_kubelet.runtime.pod_events import ContainerEvent, PodEvent
 from virtual_kubelet.runtime.pod_state import ContainerPhase, Ending, Now, PendingResize, PodStage, PodState
 from virtual_kubelet.runtime.resize import INFEASIBLE, UNSUPPORTED, needs_restart, resize_message, same_resources
 from virtual_kubelet.runtime.restarts import restarts_all, retry_delay, runs_again, will_run_again
@@ -52,7 +54,7 @@ def apply(state: PodState, event: ContainerEvent | PodEvent, options: Transition
 
 def _prepared(state: PodState, event: on.Prepared, _: TransitionOptions, now: Now) -> list[Action]:
     state.stage, state.sandbox, state.prepared, state.failures = Stage.ACTIVE, event.sandbox, True, 0
-    return [on.Report()]
+    return [do.Report()]
 
 
 def _preparation_failed(
@@ -61,7 +63,7 @@ def _preparation_failed(
     state.failures += 1
     wait = retry_delay(state.failures, options.backoff) if event.wait is None else event.wait
     state.due = now.monotonic + wait
-    return [on.Record("Warning", event.reason, event.message)] if event.message else []
+    return [do.Record("Warning", event.reason, event.message)] if event.message else []
 
 
 def _prepared_too_late(state: PodState, event: on.Prepared, _: TransitionOptions, now: Now) -> list[Action]:
@@ -83,7 +85,7 @@ def _sandbox_lost(state: PodState, event: on.SandboxLost, _: TransitionOptions, 
             ended = killed if record.up else record.exit
             record.stale = ended is not None and (record.change or runs_again(state, record, ended))
     message = "Pod sandbox changed, it will be killed and re-created."
-    return [on.Record("Normal", "SandboxChanged", message), on.Report()]
+    return [do.Record("Normal", "SandboxChanged", message), do.Report()]
 
 
 def _sandbox_lost_meanwhile(state: PodState, event: on.SandboxLost, _: TransitionOptions, now: Now) -> list[Action]:
@@ -103,7 +105,7 @@ def _restart_all(state: PodState, event: on.RestartAll, _: TransitionOptions, no
         if not record.up and not restarts_all(state, record):
             record.due, record.waiting = now.monotonic, None
         record.stale = True
-    return [on.Report()]
+    return [do.Report()]
 
 
 def _sandbox_lost_at_the_end(state: PodState, event: on.SandboxLost, _: TransitionOptions, now: Now) -> list[Action]:
@@ -131,7 +133,7 @@ def _updated(state: PodState, event: on.Updated, options: TransitionOptions, now
         changed = record.name in images and state.spec_of(record).image != images[record.name]
         if changed and record.phase is ContainerPhase.FAILED and record.failures:
             record.due, record.failures = now.monotonic, 0
-    return [*_resize(state, resources, options), on.Report(), on.Refresh()]
+    return [*_resize(state, resources, options), do.Report(), do.Refresh()]
 
 
 def _resize(
@@ -153,10 +155,10 @@ def _resize(
                 record.resize.refused = UNSUPPORTED
     if not new:
         done = had and not state.resizing  # it has again what it had
-        return [on.Record("Normal", "ResizeCompleted", resize_message("completed", state.pod))] if done else []
+        return [do.Record("Normal", "ResizeCompleted", resize_message("completed", state.pod))] if done else []
     if all(record.resize is not None and record.resize.refused for record in new):
-        return [on.Record("Warning", "ResizeInfeasible", resize_message(INFEASIBLE, state.pod, UNSUPPORTED))]
-    return [on.Record("Normal", "ResizeStarted", resize_message("started", state.pod))]
+        return [do.Record("Warning", "ResizeInfeasible", resize_message(INFEASIBLE, state.pod, UNSUPPORTED))]
+    return [do.Record("Normal", "ResizeStarted", resize_message("started", state.pod))]
 
 
 def _updated_at_the_end(state: PodState, event: on.Updated, _: TransitionOptions, now: Now) -> list[Action]:
@@ -168,7 +170,7 @@ def _updated_at_the_end(state: PodState, event: on.Updated, _: TransitionOptions
         state.pod.spec.ephemeral_containers = [
             c for c in event.pod.spec.ephemeral_containers or () if c.name in known
         ] or None
-    return [on.Report(), on.Refresh()]
+    return [do.Report(), do.Refresh()]
 
 
 def _deleted(state: PodState, event: on.Deleted, _: TransitionOptions, now: Now) -> list[Action]:
@@ -183,7 +185,7 @@ def _deleted(state: PodState, event: on.Deleted, _: TransitionOptions, now: Now)
 def _deleted_when_ended(state: PodState, event: on.Deleted, options: TransitionOptions, now: Now) -> list[Action]:
     actions = _deleted(state, event, options, now)
     state.stage = Stage.REMOVING
-    return [*actions, on.RemovePod()]
+    return [*actions, do.RemovePod()]
 
 
 def _end(state: PodState, event: on.End, _: TransitionOptions, now: Now) -> list[Action]:
@@ -193,7 +195,7 @@ def _end(state: PodState, event: on.End, _: TransitionOptions, now: Now) -> list
 def _evicted(state: PodState, event: on.Evicted, _: TransitionOptions, now: Now) -> list[Action]:
     """As eviction_manager.go with what is over its own limit: one second, whatever grace it asks for."""
     ending = Ending(now.monotonic + _EVICTION_GRACE, ("Evicted", event.message))
-    return [on.Record("Warning", "Evicted", event.message), *_end_by(state, ending)]
+    return [do.Record("Warning", "Evicted", event.message), *_end_by(state, ending)]
 
 
 def _end_by(state: PodState, ending: Ending) -> list[Action]:
@@ -208,13 +210,13 @@ def _end_by(state: PodState, ending: Ending) -> list[Action]:
             record.stop.until = min(record.stop.until, state.ending.until)
     if state.stage in (Stage.PREPARING, Stage.ACTIVE, Stage.RESETTING):
         state.stage = Stage.ENDING
-    return [on.Report()]
+    return [do.Report()]
 
 
 def _reset(state: PodState, event: on.Emptied, _: TransitionOptions, now: Now) -> list[Action]:
     if state.prepared:
         state.stage = Stage.ACTIVE
-        return [on.Report()]
+        return [do.Report()]
     state.stage, state.due = Stage.PREPARING, now.monotonic
     return []
 
@@ -222,14 +224,14 @@ def _reset(state: PodState, event: on.Emptied, _: TransitionOptions, now: Now) -
 def _ended(state: PodState, event: on.Emptied, _: TransitionOptions, now: Now) -> list[Action]:
     if state.deleting:  # its end is told once the runtime is clear of it, or has taken long
         state.stage = Stage.REMOVING
-        return [on.RemovePod()]
+        return [do.RemovePod()]
     state.stage = Stage.ENDED
-    return [on.Report(), *([on.RemoveSandbox(state.sandbox.id)] if state.sandbox is not None else [])]
+    return [do.Report(), *([do.RemoveSandbox(state.sandbox.id)] if state.sandbox is not None else [])]
 
 
 def _cleared(state: PodState, event: on.Cleared, _: TransitionOptions, now: Now) -> list[Action]:
     state.cleared = True
-    return [on.Report()]
+    return [do.Report()]
 
 
 def _removed(state: PodState, event: on.Removed, _: TransitionOptions, now: Now) -> list[Action]:
@@ -242,7 +244,7 @@ def _stray_found(state: PodState, event: on.StrayFound, _: TransitionOptions, no
         return []
     state.obsolete.append(event.container_id)
     message = f"Container {event.container_id} is none of this pod's runs and is removed"
-    return [on.Record("Warning", "UnknownContainer", message, event.container if state.find(event.container) else None)]
+    return [do.Record("Warning", "UnknownContainer", message, event.container if state.find(event.container) else None)]
 
 
 def _forget(state: PodState, event: on.Forget, _: TransitionOptions, now: Now) -> list[Action]:
