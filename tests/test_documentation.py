@@ -102,3 +102,21 @@ def test_every_defect_of_upstream_s_http_api_has_a_row(repository: Path, shared:
     section = upstream[start : upstream.index("\n##", start + 1)]
     rows = (repository / "docs/upstream-rules.md").read_text().count(f"\n| §5.{number} ")
     assert rows >= max(1, section.count("**!**"))
+
+
+@pytest.mark.recording
+def test_what_users_asked_for_of_pods_has_tests_named_after_it(repository: Path, shared: Path) -> None:
+    """A row of §10.5, a test: its docstring begins with the threads, and the list has it beside them."""
+    section = _section((shared / "research/upstream.md").read_text(), "10.5")
+    rows = [line for line in section.splitlines() if line.startswith("|")][2:]
+    file = "tests/test_what_users_asked_for.py"
+    functions = [one for one in ast.parse((repository / file).read_text()).body if isinstance(one, ast.AsyncFunctionDef)]
+    tests = {one.name: ast.get_docstring(one) or "" for one in functions if one.name.startswith("test_")}
+    listed = (repository / "docs/upstream-rules.md").read_text()
+    for row in rows:
+        threads = re.sub(r" \((open|closed|fixed|merged)[^)]*\)", "", row.split("|")[1]).strip()
+        named = [name for name, docstring in tests.items() if docstring.startswith(threads)]
+        assert len(named) == 1, f"{threads}: {named}"
+        assert f"| {threads} |" in listed
+        assert f"`{file}::{named[0]}`" in listed.partition(f"| {threads} |")[2].partition("\n")[0], threads
+    assert len(tests) == len(rows)
