@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 
+@cache
 def _tests_of(path: Path) -> set[str]:
     """``name`` of each test function and ``Class::name`` of each method in a file."""
     found: set[str] = set()
@@ -110,7 +112,9 @@ def test_what_users_asked_for_of_pods_has_tests_named_after_it(repository: Path,
     section = _section((shared / "research/upstream.md").read_text(), "10.5")
     rows = [line for line in section.splitlines() if line.startswith("|")][2:]
     file = "tests/test_what_users_asked_for.py"
-    functions = [one for one in ast.parse((repository / file).read_text()).body if isinstance(one, ast.AsyncFunctionDef)]
+    functions = [
+        one for one in ast.parse((repository / file).read_text()).body if isinstance(one, ast.AsyncFunctionDef)
+    ]
     tests = {one.name: ast.get_docstring(one) or "" for one in functions if one.name.startswith("test_")}
     listed = (repository / "docs/upstream-rules.md").read_text()
     for row in rows:

@@ -285,10 +285,6 @@ class TestResize:
         ("resources", "said"),
         [
             ({"limits": {"cpu": None}}, "spec.containers[0].resources.limits: Forbidden: resource limits cannot"),
-            (
-                {"limits": {"memory": "100Mi"}},
-                "spec.containers[0].resources.limits[memory]: Forbidden: memory limits cannot be decreased",
-            ),
             ({"requests": {"cpu": "300m"}}, "must be less than or equal to cpu limit of 200m"),
             (
                 {"limits": {"ephemeral-storage": "1Gi"}},
@@ -307,10 +303,11 @@ class TestResize:
         answer = await self._resize(api, {"requests": {"memory": None}})
         assert answer.causes == [("spec.containers[0].resources.requests", "FieldValueForbidden")]
 
-    async def test_memory_may_shrink_where_the_container_restarts_for_it(self, api: Api) -> None:
+    @pytest.mark.parametrize("policy", ["NotRequired", "RestartContainer"])
+    async def test_memory_may_shrink_since_1_34_also_while_the_container_runs(self, api: Api, policy: str) -> None:
         await self._pod(api)
-        policy = [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]
-        assert (await self._resize(api, {"limits": {"memory": "100Mi"}}, resizePolicy=policy)).status == 200
+        policies = [{"resourceName": "memory", "restartPolicy": policy}]
+        assert (await self._resize(api, {"limits": {"memory": "100Mi"}}, resizePolicy=policies)).status == 200
 
     async def test_no_container_comes_or_goes(self, api: Api) -> None:
         await self._pod(api)

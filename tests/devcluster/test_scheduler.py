@@ -143,6 +143,46 @@ async def test_a_pod_that_is_resized_takes_what_it_now_asks_for(plane: ControlPl
         assert plane.placed("second") == "node"
 
 
+@pytest.mark.parametrize(("reason", "placed"), [(None, ""), ("Deferred", ""), ("Infeasible", "node")])
+async def test_what_a_pod_has_counts_beside_what_it_asks_for_unless_it_cannot_have_that(
+    plane: ControlPlane, reason: str | None, placed: str
+) -> None:
+    """A pod that is to have more, or less, counts as the most of both until its node says that it has it."""
+    async with plane.running():
+        plane.node(allocatable={"cpu": "4", "pods": "9"})
+        has = {"requests": {"cpu": "1"}}
+        plane.pod("first", containers=[{"name": "main", "image": "x", "resources": has}])
+        await plane.settle()
+        resized = [{"name": "main", "image": "x", "resources": {"requests": {"cpu": "3"}}}]
+        plane.change(plane.state.pods, "first", {"spec": {"containers": resized}}, "default")
+        statuses = [{"name": "main", "resources": has, "allocatedResources": has["requests"]}]
+        conditions = [{"type": "PodResizePending", "status": "True", "reason": reason}] if reason else []
+        status = {"containerStatuses": statuses, "conditions": conditions}
+        plane.change(plane.state.pods, "first", {"status": status}, "default")
+        await plane.settle()
+        plane.pod("second", containers=[{"name": "main", "image": "x", "resources": {"requests": {"cpu": "2"}}}])
+        await plane.settle()
+        assert plane.placed("second") == placed
+
+
+async def test_a_pod_that_gives_something_back_makes_room_when_its_node_says_so(plane: ControlPlane) -> None:
+    async with plane.running():
+        plane.node(allocatable={"cpu": "4", "pods": "9"})
+        plane.pod("first", containers=[{"name": "main", "image": "x", "resources": {"requests": {"cpu": "3"}}}])
+        await plane.settle()
+        statuses = [{"name": "main", "resources": {"requests": {"cpu": "3"}}}]
+        plane.change(plane.state.pods, "first", {"status": {"containerStatuses": statuses}}, "default")
+        less = [{"name": "main", "image": "x", "resources": {"requests": {"cpu": "1"}}}]
+        plane.change(plane.state.pods, "first", {"spec": {"containers": less}}, "default")
+        plane.pod("second", containers=[{"name": "main", "image": "x", "resources": {"requests": {"cpu": "3"}}}])
+        await plane.settle()
+        assert plane.placed("second") == ""
+        statuses = [{"name": "main", "resources": {"requests": {"cpu": "1"}}}]
+        plane.change(plane.state.pods, "first", {"status": {"containerStatuses": statuses}}, "default")
+        await plane.settle()
+        assert plane.placed("second") == "node"
+
+
 async def test_pods_of_other_schedulers_and_gated_ones_are_left_alone(plane: ControlPlane) -> None:
     async with plane.running():
         plane.node()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from virtual_kubelet.objects.core_v1 import (
     ConfigMapKeySelector,
     Container,
     ContainerPort,
+    ContainerStatus,
     EnvVar,
     EnvVarSource,
     Node,
     Pod,
+    PodCondition,
     PodStatus,
     ResourceRequirements,
 )
@@ -42,6 +45,17 @@ def node_with(**allocatable: str) -> Callable[[], NodeFacts]:
 def asking(name: str, cpu: str = "1", **spec: Any) -> Pod:
     container = Container(name="main", image="busybox", resources=ResourceRequirements(requests={"cpu": cpu}))
     return pod(name, containers=[container], **spec)
+
+
+@asynccontextmanager
+async def running_pods(
+    *pods: Pod, node: Callable[[], NodeFacts] | None = None, **allocatable: str
+) -> AsyncIterator[tuple[PodApi, NotifyingProvider]]:
+    """A node of this size, on which these run."""
+    api, provider = PodApi(*pods), NotifyingProvider()
+    async with controlled(api, provider, node=node or node_with(**allocatable)):
+        await until(lambda: all(api.status(one.metadata.name or "").phase == "Running" for one in pods))
+        yield api, provider
 
 
 def reason_of(api: PodApi, name: str) -> str | None:
@@ -72,9 +86,7 @@ async def test_status_and_event_are_the_recorded_kubelets(name: str) -> None:
 
 
 async def test_live_pods_count_and_ended_ones_do_not() -> None:
-    api, provider = PodApi(asking("a")), NotifyingProvider()
-    async with controlled(api, provider, node=node_with(cpu="1500m")):
-        await until(lambda: api.status("a").phase == "Running")
+    async with running_pods(asking("a"), cpu="1500m") as (api, provider):
         api.put_pod(asking("b"))
         await until(lambda: reason_of(api, "b") == "OutOfcpu")
         assert "requested: 1000, used: 1000, capacity: 1500" in (api.status("b").message or "")
@@ -136,9 +148,8 @@ async def test_pods_from_before_a_restart_are_counted_and_not_rejected() -> None
 async def test_a_pod_that_had_been_taken_and_not_yet_begun_is_not_rejected_after_a_restart() -> None:
     waiting = asking("a", "4")
     waiting.status = PodStatus(phase="Pending", reason="ProviderFailed", message="no")
-    api, provider = PodApi(waiting), NotifyingProvider()
-    async with controlled(api, provider, node=node_with(cpu="1")):
-        await until(lambda: api.status("a").phase == "Running")
+    async with running_pods(waiting, cpu="1"):
+        pass
 
 
 async def test_a_pod_is_judged_once_however_often_its_creation_is_tried() -> None:
@@ -156,18 +167,14 @@ async def test_a_pod_is_judged_once_however_often_its_creation_is_tried() -> Non
 
 async def test_what_the_provider_can_give_now_counts() -> None:
     facts = {"cpu": "1"}
-    api, provider = PodApi(asking("a")), NotifyingProvider()
-    async with controlled(api, provider, node=lambda: NodeFacts(NODE, {}, (), facts)):
-        await until(lambda: api.status("a").phase == "Running")
+    async with running_pods(asking("a"), node=lambda: NodeFacts(NODE, {}, (), facts)) as (api, _):
         facts["cpu"] = "2"
         api.put_pod(asking("b"))
         await until(lambda: api.status("b").phase == "Running")
 
 
 async def test_a_pod_that_is_resized_takes_what_it_has_now() -> None:
-    api, provider = PodApi(asking("a")), NotifyingProvider()
-    async with controlled(api, provider, node=node_with(cpu="2")):
-        await until(lambda: api.status("a").phase == "Running")
+    async with running_pods(asking("a"), cpu="2") as (api, provider):
 
         def resize(obj: dict[str, Any]) -> None:
             obj["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "2"
@@ -201,9 +208,7 @@ def given_cpu(provider: NotifyingProvider, name: str) -> str:
 
 
 async def test_a_resize_for_which_there_is_no_room_waits_and_is_given_when_another_pod_goes() -> None:
-    api, provider = PodApi(asking("a"), asking("b")), NotifyingProvider()
-    async with controlled(api, provider, node=node_with(cpu="3")):
-        await until(lambda: all(api.status(name).phase == "Running" for name in "ab"))
+    async with running_pods(asking("a"), asking("b"), cpu="3") as (api, provider):
         api.change("a", resized("2500m"))
         await until(lambda: pending_resize(api, "a"))
         why = "Node didn't have enough resource: cpu, requested: 2500, used: 1000, capacity: 3000"
@@ -223,9 +228,7 @@ async def test_a_resize_for_which_there_is_no_room_waits_and_is_given_when_anoth
 
 
 async def test_a_resize_waits_for_a_pod_that_ends_and_stays() -> None:
-    api, provider = PodApi(asking("a"), asking("b")), NotifyingProvider()
-    async with controlled(api, provider, node=node_with(cpu="2")):
-        await until(lambda: all(api.status(name).phase == "Running" for name in "ab"))
+    async with running_pods(asking("a"), asking("b"), cpu="2") as (api, provider):
         api.change("a", resized("2"))
         await until(lambda: pending_resize(api, "a"))
         provider.report(PodKey("default", "b", "uid-b"), ended(asking("b")))
@@ -233,9 +236,7 @@ async def test_a_resize_waits_for_a_pod_that_ends_and_stays() -> None:
 
 
 async def test_a_resize_beyond_the_node_is_infeasible_until_another_is_asked_for() -> None:
-    api, provider = PodApi(asking("a")), NotifyingProvider()
-    async with controlled(api, provider, node=node_with(cpu="2")):
-        await until(lambda: api.status("a").phase == "Running")
+    async with running_pods(asking("a"), cpu="2") as (api, provider):
         api.change("a", resized("9"))
         why = "Node didn't have enough capacity: cpu, requested: 9000, capacity: 2000"
         await until(lambda: pending_resize(api, "a") == ("Infeasible", why))
@@ -247,9 +248,7 @@ async def test_a_resize_beyond_the_node_is_infeasible_until_another_is_asked_for
 
 async def test_less_can_always_be_had_also_on_a_node_that_is_too_full() -> None:
     facts = {"cpu": "2"}
-    api, provider = PodApi(asking("a")), NotifyingProvider()
-    async with controlled(api, provider, node=lambda: NodeFacts(NODE, {}, (), facts)):
-        await until(lambda: api.status("a").phase == "Running")
+    async with running_pods(asking("a"), node=lambda: NodeFacts(NODE, {}, (), facts)) as (api, provider):
         facts["cpu"] = "100m"
         api.change("a", resized("500m"))
         await until(lambda: given_cpu(provider, "a") == "500m")
@@ -257,9 +256,7 @@ async def test_less_can_always_be_had_also_on_a_node_that_is_too_full() -> None:
 
 
 async def test_a_resize_that_the_provider_fails_once_is_given_again() -> None:
-    api, provider = PodApi(asking("a"), asking("b")), NotifyingProvider()
-    async with controlled(api, provider, node=node_with(cpu="2")):
-        await until(lambda: all(api.status(name).phase == "Running" for name in "ab"))
+    async with running_pods(asking("a"), asking("b"), cpu="2") as (api, provider):
         api.change("a", resized("2"))
         await until(lambda: pending_resize(api, "a"))
         provider.fail("update", "a", ConnectionError("no answer"))
@@ -281,14 +278,83 @@ async def test_a_resize_that_waits_is_not_given_away_by_a_restart_of_the_node() 
         await until(lambda: given_cpu(provider, "a") == "2")
 
 
+async def test_of_those_that_wait_the_one_of_higher_priority_gets_the_room_then_the_one_that_waited_longer() -> None:
+    pods = [asking("first"), asking("second"), asking("urgent", priority=7), asking("there", "3")]
+    async with running_pods(*pods, cpu="6") as (api, provider):
+        for name in ("first", "second", "urgent"):
+            api.change(name, resized("4"))
+            await until(lambda name=name: pending_resize(api, name))  # type: ignore[misc]  # mypy knows no defaults of lambdas
+        api.user_deletes("there", 0)
+        await until(lambda: given_cpu(provider, "urgent") == "4")
+        await until(lambda: pending_resize(api, "urgent") is None)
+        await settle()
+        assert (given_cpu(provider, "first"), given_cpu(provider, "second")) == ("1", "1")
+        api.user_deletes("urgent", 0)
+        await until(lambda: given_cpu(provider, "first") == "4")
+        await settle()
+        assert given_cpu(provider, "second") == "1"
+
+
+async def test_one_that_cannot_have_what_it_waits_for_holds_up_no_smaller_one() -> None:
+    async with running_pods(asking("large", priority=7), asking("small"), asking("there"), cpu="3") as (api, provider):
+        api.change("large", resized("3"))
+        await until(lambda: pending_resize(api, "large"))
+        api.change("small", resized("2"))
+        await until(lambda: pending_resize(api, "small"))
+        api.user_deletes("there", 0)
+        await until(lambda: given_cpu(provider, "small") == "2")
+        assert pending_resize(api, "large")
+
+
+def having(one: Pod, cpu: str, *conditions: PodCondition) -> PodStatus:
+    """A provider's status of a pod whose container has this."""
+    status = running(one)
+    has = ResourceRequirements(requests={"cpu": cpu})
+    status.container_statuses = [
+        ContainerStatus(
+            name="main", image="busybox", image_id="", ready=True, restart_count=0, resources=has,
+            allocated_resources=has.requests,
+        )
+    ]  # fmt: skip
+    status.conditions = [*(status.conditions or ()), *conditions]
+    return status
+
+
+async def test_what_a_pod_gives_back_is_free_when_its_provider_says_that_it_has_less() -> None:
+    async with running_pods(asking("a", "2"), cpu="2") as (api, provider):
+        key = PodKey("default", "a", "uid-a")
+        provider.report(key, having(asking("a", "2"), "2"))
+        await settle()
+        api.change("a", resized("1"))
+        await until(lambda: given_cpu(provider, "a") == "1")
+        api.put_pod(asking("b"))
+        await until(lambda: reason_of(api, "b") == "OutOfcpu")
+        provider.report(key, having(asking("a"), "1"))
+        await settle()
+        api.put_pod(asking("c"))
+        await until(lambda: api.status("c").phase == "Running")
+
+
+async def test_what_a_provider_refuses_to_give_counts_no_longer_and_more_than_it_has_is_judged_again() -> None:
+    async with running_pods(asking("a"), cpu="4") as (api, provider):
+        provider.report(PodKey("default", "a", "uid-a"), having(asking("a"), "1"))
+        api.change("a", resized("3"))
+        await until(lambda: given_cpu(provider, "a") == "3")
+        refused = PodCondition(type="PodResizePending", status="True", reason="Infeasible", message="not while it runs")
+        provider.report(PodKey("default", "a", "uid-a"), having(asking("a", "3"), "1", refused))
+        await settle()
+        api.put_pod(asking("b", "3"))
+        await until(lambda: api.status("b").phase == "Running")
+        api.change("a", resized("2"))
+        await until(lambda: (pending_resize(api, "a") or ("",))[0] == "Deferred")
+
+
 async def test_a_host_port_is_free_again_when_its_pod_has_ended() -> None:
     def with_port(name: str) -> Pod:
         ports = [ContainerPort(container_port=80, host_port=8080)]
         return pod(name, containers=[Container(name="main", image="busybox", ports=ports)])
 
-    api, provider = PodApi(with_port("a")), NotifyingProvider()
-    async with controlled(api, provider, node=node_with()):
-        await until(lambda: api.status("a").phase == "Running")
+    async with running_pods(with_port("a")) as (api, provider):
         api.put_pod(with_port("b"))
         await until(lambda: reason_of(api, "b") == "NodePorts")
         api.user_deletes("a", 0)

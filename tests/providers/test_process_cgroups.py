@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,12 +20,20 @@ from tests.contract.scenarios import eventually
 from tests.providers.test_process_volumes import Rig, clear, pod, rig_in
 from tests.volumes.cluster_stand_in import ClusterStandIn
 from virtual_kubelet.contracts.pods import PodKey
-from virtual_kubelet.providers.process.cgroup_files import group_files, hierarchies, oom_kills
+from virtual_kubelet.objects.core_v1 import Pod, PodStatus, ResourceRequirements
+from virtual_kubelet.providers.process.cgroup_files import (
+    group_files,
+    hierarchies,
+    lower_memory,
+    oom_kills,
+    resize_writes,
+)
 from virtual_kubelet.providers.process.cgroups import find_controllers
 
 pytestmark = pytest.mark.may_block
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+MOUNTS = Path("/proc/self/mountinfo").read_text()
 
 
 def able(*controllers: str) -> bool:
@@ -44,7 +54,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 def groups_of(rig: Rig) -> list[Path]:
     """Groups of its node, whichever they are."""
     base = "virtual-kubelet-" + hashlib.sha256(str(rig.folder / "process").encode()).hexdigest()[:12]
-    found = hierarchies(Path("/proc/self/mountinfo").read_text())
+    found = hierarchies(MOUNTS)
     return sorted(path for top in found.values() for path in Path(top).glob(f"{base}/**/cgroup.procs"))
 
 
@@ -65,7 +75,7 @@ async def test_commands_are_limited_with_their_container_and_groups_go_with_thei
     own = await rig.run(one, "cat", "/proc/self/cgroup")
     assert f"/pod{one.metadata.uid}/main-0" in own
     assert any(str(path.parent).endswith(f"/pod{one.metadata.uid}/main-0") for path in groups_of(rig))
-    found = hierarchies(Path("/proc/self/mountinfo").read_text())
+    found = hierarchies(MOUNTS)
     if "" in found:
         names = {"memory.max": "67108864", "cpu.max": "25000 100000"}
     else:
@@ -87,6 +97,104 @@ async def test_a_fork_bomb_stays_in_its_pod(rig: Rig) -> None:
     ended = await rig.ended(one)
     assert ended.exit_code == 2, "the shell cannot fork"
     assert b"no limit\n" not in await rig.logs(one)
+
+
+def said_by(rig: Rig, *names: str) -> dict[str, dict[str, str]]:
+    """What is in these files of all its groups, by file and group."""
+    return {
+        name: {path.parent.name: (path.parent / name).read_text().strip() for path in groups_of(rig)
+               if (path.parent / name).exists()}
+        for name in names
+    }  # fmt: skip
+
+
+def resized(one: Pod, **resources: dict[str, str]) -> Pod:
+    """The same pod, of which these containers are to have other limits."""
+    changed = msgspec.convert(msgspec.to_builtins(one), Pod)
+    for container in changed.spec.containers:
+        if container.name in resources:
+            container.resources = ResourceRequirements(
+                limits=resources[container.name], requests=resources[container.name]
+            )
+    return changed
+
+
+def conditions(status: PodStatus) -> dict[str, tuple[str | None, str | None]]:
+    return {c.type: (c.reason, c.message) for c in status.conditions or () if c.type.startswith("PodResize")}
+
+
+@needs_groups
+async def test_limits_change_while_a_container_runs_and_those_of_its_pod_with_them(rig: Rig) -> None:
+    """In an order that the kernel takes: it refuses a container more CPU time than its pod has."""
+    sleeps = ["sleep", "1000017"]
+    small, large = {"cpu": "100m", "memory": "32Mi"}, {"cpu": "400m", "memory": "64Mi"}
+    beside = {"name": "other", "image": "none", "command": sleeps, "resources": {"limits": large, "requests": large}}
+    first = {"limits": small, "requests": small}
+    one = await rig.starts(pod("exec sleep 1000017", beside=(beside,), resources=first))
+    await rig.runs(one)
+    before = rig.statuses[PodKey.of(one)]
+    names = ("memory.max", "cpu.max") if "" in hierarchies(MOUNTS) else ("memory.limit_in_bytes", "cpu.cfs_quota_us")
+    of_pod = f"pod{one.metadata.uid}"
+
+    async def becomes(main: dict[str, str], other: dict[str, str], *said: tuple[int, int, int]) -> None:
+        changed = resized(one, main=main, other=other)
+        await rig.provider.update_pod(changed)
+        expected = [{of_pod: pods, "main-0": mains, "other-0": others} for mains, others, pods in said]
+
+        def is_said() -> bool:
+            found = [
+                {group: int(text.split()[0]) for group, text in groups.items() if group in expected[0]}
+                for groups in said_by(rig, *names).values()
+            ]
+            return found == expected
+
+        await eventually(is_said)
+        done = await rig.until(one, lambda status: not conditions(status))
+        assert [one.resources.limits for one in done.container_statuses or () if one.resources] == [main, other]
+
+    mib = 1024 * 1024
+    grown = {"cpu": "800m", "memory": "96Mi"}
+    await becomes(grown, large, (96 * mib, 64 * mib, 160 * mib), (80_000, 40_000, 120_000))
+    await becomes(small, small, (32 * mib, 32 * mib, 64 * mib), (10_000, 10_000, 20_000))
+    await becomes(large, grown, (64 * mib, 96 * mib, 160 * mib), (40_000, 80_000, 120_000))
+    await becomes(grown, large, (96 * mib, 64 * mib, 160 * mib), (80_000, 40_000, 120_000))
+    after = rig.statuses[PodKey.of(one)]
+    ids = [[c.container_id for c in status.container_statuses or ()] for status in (before, after)]
+    assert ids[0] == ids[1]
+
+
+@needs_groups
+async def test_memory_that_is_in_use_is_not_taken_and_nobody_is_killed_for_it(rig: Rig) -> None:
+    script = f"x=$$(head -c {24 << 20} /dev/zero | tr '\\0' x); echo has it; sleep 1000017"
+    limits = {"memory": "128Mi"}
+    one = await rig.starts(pod(script, resources={"limits": limits, "requests": limits}))
+    await eventually(lambda: rig.wrote(one))
+    await rig.provider.update_pod(resized(one, main={"memory": "8Mi"}))
+    status = await rig.until(one, lambda status: conditions(status).get("PodResizeInProgress", ("", ""))[0] == "Error")
+    said = conditions(status)["PodResizeInProgress"][1] or ""
+    assert re.fullmatch(
+        r"cannot decrease memory limits: \[attempting to set pod memory limit \(8388608\) below current usage \(\d+\), "
+        r'attempting to set container "main" memory limit \(8388608\) below current usage \(\d+\)\]',
+        said,
+    ), said
+    await rig.provider.update_pod(resized(one, main={"memory": "256Mi"}))
+    done = await rig.until(one, lambda status: not conditions(status))
+    assert done.phase == "Running"
+
+
+async def test_without_cgroups_a_resize_is_infeasible_and_says_why(tmp_path: Path) -> None:
+    async with rig_in(tmp_path, ClusterStandIn(), "cgroupRoot: null\n") as rig:
+        one = await rig.starts(pod("exec sleep 1000017", resources={"limits": {"cpu": "100m"}}))
+        await rig.runs(one)
+        await rig.provider.update_pod(resized(one, main={"cpu": "200m"}))
+        status = await rig.until(one, lambda status: "PodResizePending" in conditions(status))
+        assert conditions(status)["PodResizePending"] == (
+            "Infeasible",
+            'the resources of the running container "main" cannot be changed: this program may make no cgroups, so cpu of '
+            "processes is not limited",
+        )
+        assert [main.allocated_resources for main in status.container_statuses or ()] == [{"cpu": "100m"}]
+        await clear(rig)
 
 
 #: A node of its own process, with one pod.
@@ -172,6 +280,56 @@ def test_what_version_1_wants_written() -> None:
         ("memory", "memory.limit_in_bytes", "1048576"),
         ("memory", "memory.memsw.limit_in_bytes", "1048576"),
     ]
+
+
+def test_a_resize_writes_what_changes_in_an_order_that_the_kernel_takes() -> None:
+    """More: the pod before its container, swap before memory; less: the other way round."""
+    had = {"quota": 10, "memory": 100, "shares": 2, "weight": 1, "period": 100000, "pids": None}
+    more, less = {**had, "quota": 20, "memory": 200}, {**had, "quota": 5, "memory": 50}
+
+    def files(version: int, limits: dict[str, Any]) -> dict[str, str]:
+        return {file: f"{text}\n" for _, file, text, _ in group_files(version, limits, together=False, lift=True)}
+
+    def writes(version: int, of_pod: dict[str, Any], own: dict[str, Any]) -> list[str]:
+        now = {(group, file): text for group in ("pod", "own") for file, text in files(version, had).items()}
+        return [" ".join(write) for write in resize_writes(version, now, of_pod, own)]
+
+    swap, memory, quota = "memory.memsw.limit_in_bytes", "memory.limit_in_bytes", "cpu.cfs_quota_us"
+    assert writes(1, more, more) == [
+        *(f"pod {swap} 200", f"pod {memory} 200", f"pod {quota} 20"),
+        *(f"own {swap} 200", f"own {memory} 200", f"own {quota} 20"),
+    ]
+    assert writes(1, less, less) == [
+        *(f"own {quota} 5", f"own {memory} 50", f"own {swap} 50"),
+        *(f"pod {quota} 5", f"pod {memory} 50", f"pod {swap} 50"),
+    ]
+    assert writes(1, had, less) == [f"own {quota} 5", f"own {memory} 50", f"own {swap} 50"]
+    assert writes(2, more, more) == [
+        *("pod memory.max 200", "pod cpu.max 20 100000", "own memory.max 200", "own cpu.max 20 100000"),
+    ]
+    none = {**had, "quota": None, "memory": None}
+    assert writes(2, none, had) == ["pod memory.swap.max max", "pod memory.max max", "pod cpu.max max 100000"]
+    assert writes(1, none, had) == [f"pod {swap} -1", f"pod {memory} -1", f"pod {quota} -1"]
+    assert writes(1, had, had) == []
+
+
+@pytest.mark.parametrize(
+    ("now", "memory", "lower"),
+    [
+        ("max\n", 5, 5),
+        ("9223372036854771712\n", 5, 5),
+        ("100\n", 50, 50),
+        ("100\n", 100, None),
+        ("100\n", None, None),
+    ],
+)
+def test_whether_memory_is_taken_away(now: str, memory: int | None, lower: int | None) -> None:
+    assert lower_memory(now, memory) == lower
+
+
+def test_a_version_1_group_without_a_limit_is_not_given_none_again() -> None:
+    now = {("own", "memory.limit_in_bytes"): "9223372036854771712\n"}
+    assert resize_writes(1, now, LIMITS, {**LIMITS, "memory": None}) == []
 
 
 VERSION_1 = """\

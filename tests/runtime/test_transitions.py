@@ -27,7 +27,6 @@ from virtual_kubelet.objects.core_v1 import (
 )
 from virtual_kubelet.objects.meta_v1 import ObjectMeta
 from virtual_kubelet.runtime import pod_actions as do
-from virtual_kubelet.runtime import pod_actions as do
 from virtual_kubelet.runtime import pod_events as on
 from virtual_kubelet.runtime.next_steps import advance
 from virtual_kubelet.runtime.pod_state import ContainerPhase, ContainerRecord, Now, PodStage, PodState

@@ -155,11 +155,13 @@ async def test_capabilities_privileges_and_file_systems_are_restrained(machine: 
 
 async def test_limits_are_the_containers_and_change_while_it_runs(machine: Machine) -> None:
     resources = ResourceRequirements(limits={"cpu": "250m", "memory": "64Mi"}, requests={"cpu": "100m"})
-    started = await machine.start(pod(), shell("sleep 1000", resources=resources))
+    one, what = pod(), shell("sleep 1000", resources=resources)
+    started = await machine.start(one, what)
     host = (await machine.runtime.daemon.get(f"containers/{started.id}/json"))["HostConfig"]
     assert (host["CpuQuota"], host["CpuPeriod"], host["CpuShares"]) == (25_000, 100_000, 102)
     assert await _cgroup_limits(machine, started.id) == ("25000", str(64 * 1024 * 1024))
-    await machine.runtime.resize_container(started.id, ResourceRequirements(limits={"cpu": "500m", "memory": "96Mi"}))
+    what.resources = ResourceRequirements(limits={"cpu": "500m", "memory": "96Mi"})
+    await machine.runtime.resize_container(started.id, await machine.config(one, what))
     assert await _cgroup_limits(machine, started.id) == ("50000", str(96 * 1024 * 1024))
 
 

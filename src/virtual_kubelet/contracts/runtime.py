@@ -19,7 +19,7 @@ from typing import Protocol, runtime_checkable
 
 from virtual_kubelet.contracts.logs import ContainerLogOptions, LogLine
 from virtual_kubelet.contracts.streams import AttachIO, PortStream
-from virtual_kubelet.objects.core_v1 import Container, ContainerUser, Pod, ResourceRequirements
+from virtual_kubelet.objects.core_v1 import Container, ContainerUser, Pod
 from virtual_kubelet.objects.stats_v1alpha1 import ContainerStats, NodeStats
 
 __all__ = [
@@ -331,6 +331,10 @@ class ContainerStatistics(Protocol):
 class ContainerResize(Protocol):
     """A runtime that changes the limits of a running container."""
 
-    async def resize_container(self, container_id: str, resources: ResourceRequirements) -> None:
-        """Raises ``InvalidInputError`` if that cannot be done without a restart."""
+    async def resize_container(self, container_id: str, config: ContainerConfig) -> None:
+        """Give it the resources of ``config.container``; ``config.pod`` is what the pod has then, as a whole.
+
+        Of one pod's containers one is resized at a time, those that get less first. Raises ``InvalidInputError`` if it
+        cannot be done without a restart; after any other exception it is tried again, and those after it wait.
+        """
         ...

@@ -18,7 +18,7 @@ from virtual_kubelet.devcluster.scheduling import (
 )
 from virtual_kubelet.devcluster.storage import Change, Key, StoredObject
 from virtual_kubelet.devcluster.subresources import bind, set_condition
-from virtual_kubelet.objects.pod_fitting import NOTHING, HostPort, Resources, host_ports, pod_requests
+from virtual_kubelet.objects.pod_fitting import NOTHING, HostPort, Resources, host_ports, pod_requests, with_status
 from virtual_kubelet.objects.times import format_time
 
 __all__ = ["Scheduler"]
@@ -69,9 +69,12 @@ class Scheduler(Controller[Key]):
         node = after.fields["spec.nodeName"] if after is not None else ""
         if node and after is not None and after.fields["status.phase"] not in _ENDED:
             known = self._taken.get(uid)
-            if known is None or known.generation != after.generation:
+            # Of a pod whose spec has changed, its status says, too, what it takes.
+            if known is None or known.generation != after.generation or after.generation > 1:
                 self._give_back(uid)
-                self._take(uid, node, after)
+                taken = self._take(uid, node, after)
+                if known is not None and taken.resources != known.resources:
+                    self._retry()
         elif uid in self._taken:
             self._give_back(uid)
             self._retry()
@@ -81,12 +84,14 @@ class Scheduler(Controller[Key]):
             self._waiting.pop(key, None)
             self.enqueue(key)
 
-    def _take(self, uid: str, node: str, pod: StoredObject) -> None:
-        spec = pod.decode()["spec"]
+    def _take(self, uid: str, node: str, pod: StoredObject) -> _Taken:
+        decoded = pod.decode()
+        spec = decoded["spec"] if pod.generation == 1 else with_status(decoded["spec"], decoded["status"])
         taken = self._taken[uid] = _Taken(node, pod.generation, pod_requests(spec), host_ports(spec))
         self._used[node] = self._used.get(node, NOTHING).plus(taken.resources)
         if taken.ports:
             self._ports.setdefault(node, []).extend(taken.ports)
+        return taken
 
     def _give_back(self, uid: str) -> None:
         taken = self._taken.pop(uid, None)

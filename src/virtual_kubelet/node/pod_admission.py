@@ -28,7 +28,7 @@ from virtual_kubelet.runtime.admission import (
     rejection_of,
     resize_refusal,
 )
-from virtual_kubelet.runtime.resize import INFEASIBLE, resized_resources
+from virtual_kubelet.runtime.resize import INFEASIBLE, PENDING, resized_resources
 from virtual_kubelet.telemetry.logs import get_logger
 
 __all__ = ["PodAdmission"]
@@ -39,11 +39,18 @@ _specs = msgspec.json.Decoder(dict[str, Any])
 
 
 class _Taken(NamedTuple):
-    """What one pod takes."""
+    """What one pod takes.
+
+    Attributes:
+        settling: its status does not say yet that it has what it is to have.
+        resized: that is what its spec asks for now, though the provider may not have been told.
+    """
 
     record: PodRecord
     requests: Resources
     ports: Sequence[HostPort]
+    settling: bool = False
+    resized: bool = False
 
 
 class PodAdmission:
@@ -107,7 +114,7 @@ class PodAdmission:
             requests = pod_demand(_specs.decode(pod.spec), {}).requests
         except ValueError as error:
             return Rejection(INFEASIBLE, f"the pod's resources make no sense: {error}")
-        self._release_ended()
+        self._make_room()
         return resize_refusal(requests, taken.requests, node(), self._used.minus(taken.requests))
 
     def release(self, record: PodRecord) -> None:
@@ -118,7 +125,7 @@ class PodAdmission:
 
     def _judge(self, demand: PodDemand, node: NodeFacts) -> Rejection | None:
         rejection = rejection_of(demand, node, self._used, self._ports())
-        if rejection is None or not self._release_ended():
+        if rejection is None or not self._make_room():
             return rejection
         return rejection_of(demand, node, self._used, self._ports())
 
@@ -148,35 +155,53 @@ class PodAdmission:
         assert record.pod is not None
         try:
             record.pod.decode()
-            self._count(record, _demand_of(record.pod, None if resized else _set_aside(record)))
+            set_aside = None if resized else _set_aside(record)
+            wanted, demand = (_demand_of(record.pod, set_aside, status) for status in (None, record.status))
+            has = _demand_of(record.pod, set_aside, record.status, only_what_it_has=True)
+            settling = not wanted.requests == demand.requests == has.requests
+            self._count(record, demand, settling=settling, resized=resized)
         except ValueError as error:  # a spec that cannot be read, or a quantity that is none
             log.warning("what a pod takes of the node is not known: %s", error, extra=record.log_fields)
 
-    def _count(self, record: PodRecord, demand: PodDemand) -> None:
+    def _count(self, record: PodRecord, demand: PodDemand, *, settling: bool = False, resized: bool = False) -> None:
         self.release(record)
-        taken = self._taken[record.key.uid] = _Taken(record, demand.requests, demand.ports)
+        taken = self._taken[record.key.uid] = _Taken(record, demand.requests, demand.ports, settling, resized)
         self._used = self._used.plus(taken.requests)
 
-    def _release_ended(self) -> bool:
-        """Whether any pod has ended since it was counted."""
-        ended = [taken.record for taken in self._taken.values() if _ended(taken.record)]
-        for record in ended:
-            self.release(record)
-        return bool(ended)
+    def _make_room(self) -> bool:
+        """Whether any pod takes less than when it was counted: it has ended, or has given back what it was to."""
+        before = self._used
+        for taken in list(self._taken.values()):
+            if _ended(taken.record):
+                self.release(taken.record)
+            elif taken.settling:
+                self._count_as_it_is(taken.record, resized=taken.resized)
+        return self._used != before
 
 
-def _demand_of(pod: CachedPod, set_aside: Mapping[str, ResourceRequirements | None] | None = None) -> PodDemand:
+def _demand_of(
+    pod: CachedPod,
+    set_aside: Mapping[str, ResourceRequirements | None] | None = None,
+    status: PodStatus | None = None,
+    *,
+    only_what_it_has: bool = False,
+) -> PodDemand:
     """Raises ``ValueError`` for a quantity that is none.
 
     Args:
         set_aside: by container, where that is not what the spec asks for.
+        status: the provider's newest; what a container has counts until it has what it is to have.
+        only_what_it_has: as that says; where it does not, what it is to have.
     """
     spec = _specs.decode(pod.spec)
     if set_aside is not None:
         for container in (*(spec.get("initContainers") or ()), *spec["containers"]):
             if container["name"] in set_aside:
                 container["resources"] = msgspec.to_builtins(set_aside[container["name"]]) or {}
-    return pod_demand(spec, pod.metadata.labels or {})
+    known = None if status is None else msgspec.to_builtins(status)
+    if known is not None and only_what_it_has:
+        known["conditions"] = [{"type": PENDING, "reason": INFEASIBLE}]
+    return pod_demand(spec, pod.metadata.labels or {}, known)
 
 
 def _set_aside(record: PodRecord) -> dict[str, ResourceRequirements | None] | None:

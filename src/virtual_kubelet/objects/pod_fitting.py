@@ -29,6 +29,7 @@ __all__ = [
     "required_node_affinity",
     "tolerated",
     "tolerates",
+    "with_status",
 ]
 
 A = TypeVar("A", int, Quantity)
@@ -128,6 +129,39 @@ def _total(spec: Mapping[str, Any], kind: str) -> dict[str, int]:
     if "resources" in spec:
         total.update(_amounts_of(spec, kind))
     return total
+
+
+def _most(name: str, quantities: Iterable[str]) -> str:
+    return max(quantities, key=lambda text: _amount(name, text))
+
+
+def with_status(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A pod's spec in which containers ask for what counts while they are resized: the most of what they ask for, what is
+    set aside and what they have; without the first if they cannot have it (``determineContainerReqs``)."""
+    conditions = status.get("conditions") or ()
+    infeasible = any(c.get("type") == "PodResizePending" and c.get("reason") == "Infeasible" for c in conditions)
+    known = {
+        one["name"]: one
+        for field in ("containerStatuses", "initContainerStatuses")
+        for one in status.get(field) or ()
+        if one.get("resources") is not None
+    }
+
+    def counted(container: Mapping[str, Any], *, resizable: bool) -> Mapping[str, Any]:
+        found = known.get(container["name"]) if resizable else None
+        if found is None:
+            return container
+        resources = container.get("resources") or {}
+        sources = [found["resources"].get("requests") or {}, found.get("allocatedResources") or {}]
+        sources += [] if infeasible else [resources.get("requests") or {}]
+        names = {name for source in sources for name in source}
+        most = {name: _most(name, [source[name] for source in sources if name in source]) for name in sorted(names)}
+        return {**container, "resources": {**resources, "requests": most}}
+
+    changed = {"containers": [counted(one, resizable=True) for one in spec.get("containers") or ()]}
+    if initial := spec.get("initContainers"):
+        changed["initContainers"] = [counted(one, resizable=one.get("restartPolicy") == "Always") for one in initial]
+    return {**spec, **changed}
 
 
 def pod_requests(spec: Mapping[str, Any]) -> Resources:

@@ -24,6 +24,7 @@ from virtual_kubelet.objects.pod_fitting import (
     pod_requests,
     ports_conflict,
     tolerated,
+    with_status,
 )
 from virtual_kubelet.runtime.resize import DEFERRED, INFEASIBLE
 
@@ -75,9 +76,13 @@ class PodDemand(NamedTuple):
     ports: Sequence[HostPort]
 
 
-def pod_demand(spec: Mapping[str, Any], labels: Mapping[str, str]) -> PodDemand:
-    """Of a pod's spec and labels. Raises ``ValueError`` for a quantity that is none."""
-    return PodDemand(spec, labels, pod_requests(spec), host_ports(spec))
+def pod_demand(
+    spec: Mapping[str, Any], labels: Mapping[str, str], status: Mapping[str, Any] | None = None
+) -> PodDemand:
+    """Of a pod's spec and labels; with its status, what it has counts too. Raises ``ValueError`` for a quantity that is
+    none."""
+    counted = spec if status is None else with_status(spec, status)
+    return PodDemand(spec, labels, pod_requests(counted), host_ports(spec))
 
 
 def node_facts(node: Node) -> NodeFacts:
@@ -107,7 +112,9 @@ def rejection_of(demand: PodDemand, node: NodeFacts, used: Resources, ports: Ite
 
 
 def resize_refusal(wanted: Resources, had: Resources, node: NodeFacts, used: Resources) -> Rejection | None:
-    """Why a pod that runs cannot have more: ``canResizePod`` of pkg/kubelet/allocation. Less it always can.
+    """Why a pod that runs cannot have more: ``handlePodResourcesResize`` of pkg/kubelet/allocation.
+
+    Less it always can have. (A kubelet has even that wait on a node that is too full.)
 
     Args:
         wanted, had: its requests.

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from virtual_kubelet.contracts.runtime import ContainerInstance
 from virtual_kubelet.runtime import pod_actions as do
-from virtual_kubelet.runtime import pod_actions as do
 from virtual_kubelet.runtime import pod_events as on
 from virtual_kubelet.runtime.pod_state import IDLE, ContainerPhase, ContainerRecord, Now, PodState
 from virtual_kubelet.runtime.transitions import TransitionOptions, apply

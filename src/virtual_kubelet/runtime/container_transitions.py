@@ -7,7 +7,6 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from virtual_kubelet.contracts.runtime import ContainerExit, ContainerKind
 from virtual_kubelet.runtime import pod_actions as do
-from virtual_kubelet.runtime import pod_actions as do
 from virtual_kubelet.runtime import pod_events as on
 from virtual_kubelet.runtime.hooks import POST_START_KILLING
 from virtual_kubelet.runtime.pod_actions import Action

@@ -9,6 +9,7 @@ Rules of the kubelet (pkg/kubelet/kuberuntime/kuberuntime_manager.go, computePod
   start at a time, its postStart hook included;
 - ephemeral containers begin at any time, and once;
 - a container whose image changes is ended and runs again, whatever the policy;
+- containers are resized one after another, those that get less memory first, then those that get less CPU;
 - a pod whose main containers have ended and do not run again is done; its sidecars are ended then;
 - where a container's rule wants all to run anew, the others are ended at once, without preStop hooks, and the pod begins
   with its init containers, in the sandbox and with the volumes that it has (KEP-5532).
@@ -27,7 +28,7 @@ from virtual_kubelet.runtime import termination
 from virtual_kubelet.runtime.pod_actions import Action
 from virtual_kubelet.runtime.pod_state import IDLE, ContainerPhase, ContainerRecord, Ending, Now, PodStage, PodState
 from virtual_kubelet.runtime.pod_state import StopReason as Why
-from virtual_kubelet.runtime.resize import needs_restart
+from virtual_kubelet.runtime.resize import growth, needs_restart
 from virtual_kubelet.runtime.restarts import restarts_all, runs_again, will_run_again
 from virtual_kubelet.runtime.transitions import TransitionOptions, apply
 
@@ -77,7 +78,7 @@ def advance(state: PodState, options: TransitionOptions, now: Now) -> NextSteps:
             elif _is_resized_by_restart(state, record):
                 message = f"Container {record.name} resize requires restart"
                 take(on.Stop(record.name, Why.CHANGED, now.monotonic + _grace(state), message))
-            _resize(state, record, now, actions, times)
+        _resize(state, now, actions, times)
         for event, at in _starts(state, now):
             if event is not None:
                 take(event)
@@ -168,10 +169,17 @@ def _restarts_all(state: PodState, now: Now) -> bool:
     return not any(r.phase in _STARTS for r in state.main) and all(r.due > now.monotonic for r in beginning)
 
 
-def _resize(state: PodState, record: ContainerRecord, now: Now, actions: list[Action], times: list[float]) -> None:
-    resize = record.resize
-    if resize is None or resize.refused or record.phase is not ContainerPhase.RUNNING or record.run is None:
+def _resize(state: PodState, now: Now, actions: list[Action], times: list[float]) -> None:
+    """One container after the other; one that fails holds up those after it, which may need what it is to give away."""
+    waiting = [
+        (growth(record.resize.had, state.spec_of(record).resources), record.resize, record)
+        for record in state.containers
+        if record.resize is not None and not record.resize.refused and record.phase is ContainerPhase.RUNNING
+    ]
+    if not waiting:
         return
+    _, resize, record = min(waiting, key=lambda one: one[0])
+    assert record.run is not None
     if resize.due <= now.monotonic:
         actions.append(do.Resize(record.name, record.run.id, state.spec_of(record).resources))
     else:

@@ -15,13 +15,13 @@ from typing import Any, Protocol
 
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.contracts.runtime import ContainerExit
-from virtual_kubelet.errors import InvalidInputError, MountError
-from virtual_kubelet.objects.core_v1 import Pod, ResourceRequirements
-from virtual_kubelet.runtime import pod_actions as do
+from virtual_kubelet.errors import MountError
+from virtual_kubelet.objects.core_v1 import Pod
 from virtual_kubelet.runtime import pod_actions as do
 from virtual_kubelet.runtime import pod_events as on
 from virtual_kubelet.runtime.container_environment import ContainerEnvironment
 from virtual_kubelet.runtime.container_probing import ContainerProbing
+from virtual_kubelet.runtime.container_resize import resize
 from virtual_kubelet.runtime.container_start import ContainerStarts, pod_ips
 from virtual_kubelet.runtime.dns import MISSING_CLUSTER_DNS, NodeDns, pod_dns
 from virtual_kubelet.runtime.engine_parts import EngineParts, ExitSink
@@ -123,7 +123,7 @@ class PodOperations:
             case do.Send():
                 self._begin(("signal", action.name), self._send(action))
             case do.Resize():
-                self._begin(("resize", action.name), self._resize(action))
+                self._begin(("resize",), self._resize(action))
             case do.Remove():
                 self._begin(("remove",), self._remove(action.ids))
             case do.RemoveSandbox():
@@ -292,17 +292,7 @@ class PodOperations:
         self._inbox.post(on.Signalled(action.name, action.number, action.kill))
 
     async def _resize(self, action: do.Resize) -> None:
-        name, container_id, resources = action.name, action.container_id, action.resources
-        try:
-            await self._parts.calls.resize_container(container_id, resources or ResourceRequirements())
-        except InvalidInputError as error:
-            self._inbox.post(on.ResizeFailed(name, container_id, _text(error), refused=True))
-        except Exception as error:
-            # Whatever a runtime raises: it is shown in the pod's conditions and tried again.
-            log.warning("container %s could not be resized", name, exc_info=error)
-            self._inbox.post(on.ResizeFailed(name, container_id, _text(error)))
-        else:
-            self._inbox.post(on.Resized(name, container_id, resources))
+        self._inbox.post(await resize(self._parts.calls, self._state, action))
 
     # Ends
 

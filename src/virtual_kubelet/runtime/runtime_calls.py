@@ -16,7 +16,7 @@ from virtual_kubelet.contracts.runtime import (
     PodSandboxes,
 )
 from virtual_kubelet.errors import InvalidInputError, TransientError, UnsupportedError
-from virtual_kubelet.objects.core_v1 import Pod, ResourceRequirements
+from virtual_kubelet.objects.core_v1 import Pod
 from virtual_kubelet.objects.stats_v1alpha1 import ContainerStats, NodeStats
 from virtual_kubelet.runtime.engine_options import CallTimeouts
 from virtual_kubelet.runtime.resize import UNSUPPORTED
@@ -74,12 +74,20 @@ class RuntimeCalls:
             return []
         return await self._bounded("list_sandboxes", self._timeouts.list, self.sandboxes.list_sandboxes)
 
-    async def resize_container(self, container_id: str, resources: ResourceRequirements) -> None:
+    async def resize_container(self, container_id: str, config: ContainerConfig) -> None:
         """Raises ``InvalidInputError`` if the runtime cannot do it, whatever the reason."""
         if not isinstance(self.runtime, ContainerResize):
             raise InvalidInputError(UNSUPPORTED)
         call = self.runtime.resize_container
-        await self._bounded("resize_container", self._timeouts.resize, call, container_id, resources)
+        await self._bounded("resize_container", self._timeouts.resize, call, container_id, config)
+
+    async def memory_usage(self, container_id: str) -> int | None:
+        """Bytes; None if the runtime does not say."""
+        if not isinstance(self.runtime, ContainerStatistics):
+            return None
+        call, seconds = self.runtime.container_statistics, self._timeouts.statistics
+        known = (await self._bounded("container_statistics", seconds, call, [container_id])).get(container_id)
+        return known.memory.usage_bytes if known is not None and known.memory is not None else None
 
     async def statistics(self, container_ids: Sequence[str]) -> tuple[NodeStats, dict[str, ContainerStats]]:
         """Raises ``UnsupportedError`` if the runtime has none."""

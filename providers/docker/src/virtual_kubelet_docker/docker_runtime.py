@@ -272,7 +272,8 @@ class DockerRuntime:
 
     # ContainerResize
 
-    async def resize_container(self, container_id: str, resources: ResourceRequirements) -> None:
+    async def resize_container(self, container_id: str, config: ContainerConfig) -> None:
+        resources = config.container.resources or ResourceRequirements()
         try:
             if self.daemon.is_podman:  # which has no such request in Docker's API, but in its own
                 path, wanted = f"libpod/containers/{container_id}/update", podman_update(resources)

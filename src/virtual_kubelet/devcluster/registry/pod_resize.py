@@ -8,7 +8,6 @@ from virtual_kubelet.devcluster.object_meta import validate_meta_update
 from virtual_kubelet.devcluster.registry.pod_defaults import quality_of_service
 from virtual_kubelet.devcluster.registry.pod_validation import validate_pod
 from virtual_kubelet.devcluster.statuses import FieldError, field_forbidden, field_invalid, invalid
-from virtual_kubelet.objects.quantity import Quantity
 
 __all__ = ["MIRROR", "keep_metadata", "prepare_resize"]
 
@@ -96,23 +95,13 @@ def _validate(spec: dict[str, Any], old: dict[str, Any]) -> list[FieldError]:
     return errors + others
 
 
+# Before 1.34 memory limits could not be lowered, nor set where there had been none, without a restart.
 def _container(before: dict[str, Any], after: dict[str, Any], where: str) -> list[FieldError]:
     errors: list[FieldError] = []
     old, new = before.get("resources") or {}, after["resources"]
     for kind in ("requests", "limits"):
         removed = (old.get(kind) or {}).keys() - (new.get(kind) or {}).keys()
         errors += [field_forbidden(f"{where}.{kind}", f"resource {kind} cannot be removed")] if removed else []
-    policies = {p.get("resourceName"): p.get("restartPolicy") for p in after.get("resizePolicy") or ()}
-    if policies.get("memory") != "RestartContainer":
-        limit, had = (new.get("limits") or {}).get("memory"), (old.get("limits") or {}).get("memory")
-        change = ""
-        if limit is not None and had is None:
-            change = "added"
-        elif limit is not None and had is not None and Quantity(limit) < Quantity(had):
-            change = "decreased"
-        if change:
-            detail = f"memory limits cannot be {change} unless resizePolicy is RestartContainer"
-            errors.append(field_forbidden(f"{where}.limits[memory]", detail))
     return errors
 
 

@@ -6,10 +6,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is not worth its memory in a process that has to stay small
     from typing import Any
 
-__all__ = ["CONTROLLERS", "group_files", "hierarchies", "oom_kills"]
+__all__ = ["CONTROLLERS", "MEMORY_FILES", "group_files", "hierarchies", "lower_memory", "oom_kills", "resize_writes"]
 
 #: Those whose limits are used, and the one of version 1 that counts CPU time.
 CONTROLLERS = ("cpu", "memory", "pids", "cpuacct")
+#: By version: the limit, and what is used.
+MEMORY_FILES = {
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+    2: ("memory.max", "memory.current"),
+}
+#: From here on version 1 means no limit: the highest number of bytes is in whole pages, whose size differs.
+_NO_MEMORY_LIMIT = 1 << 62
 
 
 def hierarchies(mountinfo: str) -> dict[str, str]:
@@ -29,12 +36,15 @@ def hierarchies(mountinfo: str) -> dict[str, str]:
     return version_1 or ({} if version_2 is None else {"": version_2})
 
 
-def group_files(version: int, limits: dict[str, Any], *, together: bool) -> list[tuple[str, str, str, bool]]:
+def group_files(
+    version: int, limits: dict[str, Any], *, together: bool, lift: bool = False
+) -> list[tuple[str, str, str, bool]]:
     """(controller, file, content, whether it may be missing), in the order in which they are written.
 
     Args:
         limits: ``shares``, ``weight``, ``quota`` and ``period`` (microseconds), ``memory`` (bytes), ``pids``; None: none.
         together: whether all its processes are killed when one has to be (version 2).
+        lift: also say that there is no limit, of a group that may have had one.
     """
     quota, period, memory, pids = (limits.get(name) for name in ("quota", "period", "memory", "pids"))
     most_pids = "max" if pids is None else str(pids)
@@ -45,8 +55,8 @@ def group_files(version: int, limits: dict[str, Any], *, together: bool) -> list
             ("memory", "memory.max", "max" if memory is None else str(memory), False),
             ("pids", "pids.max", most_pids, False),
         ]
-        if memory is not None:
-            files.append(("memory", "memory.swap.max", "0", True))
+        if memory is not None or lift:
+            files.append(("memory", "memory.swap.max", "max" if memory is None else "0", True))
         if together:
             files.append(("memory", "memory.oom.group", "1", True))
         return files
@@ -56,11 +66,52 @@ def group_files(version: int, limits: dict[str, Any], *, together: bool) -> list
         ("cpu", "cpu.cfs_quota_us", "-1" if quota is None else str(quota), True),
         ("pids", "pids.max", most_pids, False),
     ]
-    if memory is not None:
+    if memory is not None or lift:
         # With swap it may never be less than without.
-        files.append(("memory", "memory.limit_in_bytes", str(memory), False))
-        files.append(("memory", "memory.memsw.limit_in_bytes", str(memory), True))
+        most = "-1" if memory is None else str(memory)
+        files.append(("memory", "memory.limit_in_bytes", most, False))
+        files.append(("memory", "memory.memsw.limit_in_bytes", most, True))
     return files
+
+
+def resize_writes(
+    version: int, now: dict[tuple[str, str], str], of_pod: dict[str, Any], own: dict[str, Any]
+) -> list[tuple[str, str, str]]:
+    """(``pod`` or ``own``, file, content) of what changes in a container's and its pod's group, in an order that the kernel
+    takes: no group may ever have more CPU time than the one above it, nor more memory than memory and swap.
+
+    Args:
+        now: what there is in the files of both groups; those that are not there are not written.
+    """
+    more: list[tuple[str, str, str]] = []
+    less: list[tuple[str, str, str]] = []
+    for group, limits in (("pod", of_pod), ("own", own)):
+        mine: list[tuple[str, str, str]] = []  # what grows
+        for _, file, content, _ in group_files(version, limits, together=False, lift=True):
+            before = now.get((group, file))
+            if before is None or _same(before, content):
+                continue
+            if _amount(content) > _amount(before):
+                mine.insert(0, (group, file, content))  # swap before memory
+            else:
+                less.append((group, file, content))
+        more += mine
+    return more + sorted(less, key=lambda one: one[0])  # the container's before the pod's
+
+
+def lower_memory(now: str, memory: int | None) -> int | None:
+    """The limit that is wanted, if it is less than what the group's file says now."""
+    return memory if memory is not None and memory < _amount(now) else None
+
+
+def _amount(content: str) -> float:
+    """Of a limit in a file; what stands for none is more than any."""
+    word = content.split()[0]
+    return float("inf") if word in ("max", "-1") or int(word) >= _NO_MEMORY_LIMIT else int(word)
+
+
+def _same(one: str, other: str) -> bool:
+    return one.split()[1:] == other.split()[1:] and _amount(one) == _amount(other)
 
 
 def oom_kills(text: str) -> int:

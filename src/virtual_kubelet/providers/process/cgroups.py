@@ -13,13 +13,30 @@ import os
 import signal
 import time
 
-from virtual_kubelet.providers.process.cgroup_files import CONTROLLERS, group_files, hierarchies, oom_kills
+from virtual_kubelet.providers.process.cgroup_files import (
+    CONTROLLERS,
+    MEMORY_FILES,
+    group_files,
+    hierarchies,
+    lower_memory,
+    oom_kills,
+    resize_writes,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is not worth its memory in a process that has to stay small
     from typing import Any
 
-__all__ = ["enter_groups", "find_controllers", "limit_groups", "make_groups", "places", "remove_groups", "was_killed"]
+__all__ = [
+    "enter_groups",
+    "find_controllers",
+    "limit_groups",
+    "make_groups",
+    "places",
+    "remove_groups",
+    "resize_groups",
+    "was_killed",
+]
 
 #: Seconds for the processes of a group to be gone once they are killed.
 _PATIENCE = 2.0
@@ -75,6 +92,43 @@ def limit_groups(groups: dict[str, str], of_pod: dict[str, Any], own: dict[str, 
                 if missing and (optional or not name):  # in version 2 a controller may be no one's to give
                     continue
                 _write(where, file, content)
+
+
+def resize_groups(groups: dict[str, str], name: str, of_pod: dict[str, Any], own: dict[str, Any]) -> None:
+    """Change the limits of a container that runs, and of its pod.
+
+    Raises ``OSError``; with EBUSY, in a kubelet's words, if more memory is in use than is to be had: version 2 would kill
+    for it.
+
+    Args:
+        name: of the container, for that.
+    """
+    short = []
+    writes = []
+    for controller, path in groups.items():
+        version = 1 if controller else 2
+        where = {"pod": os.path.dirname(path), "own": path}
+        now = {}
+        for group, directory in where.items():
+            for of_file, file, _, _ in group_files(version, own, together=False, lift=True):
+                if controller in ("", of_file):
+                    with contextlib.suppress(FileNotFoundError):  # not every kernel has it, nor every group
+                        now[group, file] = _read(directory, file)
+        limit_file, usage_file = MEMORY_FILES[version]
+        for group, limits, what in (("pod", of_pod, "pod"), ("own", own, f'container "{name}"')):
+            present = now.get((group, limit_file))
+            limit = None if present is None else lower_memory(present, limits["memory"])
+            if limit is not None:
+                usage = int(_read(where[group], usage_file))
+                if usage >= limit:
+                    short.append(f"attempting to set {what} memory limit ({limit}) below current usage ({usage})")
+        for group, file, content in resize_writes(version, now, of_pod, own):
+            writes.append((where[group], file, content))
+    if short:
+        why = short[0] if len(short) == 1 else f"[{', '.join(short)}]"
+        raise OSError(errno.EBUSY, f"cannot decrease memory limits: {why}")
+    for directory, file, content in writes:
+        _write(directory, file, content)
 
 
 def enter_groups(groups: dict[str, str], pid: int) -> None:

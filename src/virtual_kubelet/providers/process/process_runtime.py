@@ -21,13 +21,14 @@ from virtual_kubelet import (
     ContainerKind,
     ContainerLogOptions,
     ContainerStartError,
+    InvalidInputError,
     LogLine,
     PodSandbox,
     PortStream,
     TransientError,
     effective_security_context,
 )
-from virtual_kubelet.objects.core_v1 import Container, Pod
+from virtual_kubelet.objects.core_v1 import Container, Pod, ResourceRequirements
 from virtual_kubelet.providers.process.admission import check_ephemeral, check_pod
 from virtual_kubelet.providers.process.attachment import attach
 from virtual_kubelet.providers.process.commands import run_command
@@ -254,6 +255,23 @@ class ProcessRuntime:
         mains = [described["pid"] for described in await self.described() if described["id"] in container_ids]
         await forward(port, mains, stream)
 
+    async def resize_container(self, container_id: str, config: ContainerConfig) -> None:
+        """By writing the limits of its cgroup and its pod's; where it has none that is said, and it stays as it is."""
+        wanted = config.container.resources or ResourceRequirements()
+        named = {*(wanted.limits or {}), *(wanted.requests or {})} or {"cpu", "memory"}
+        missing = [name for name in ("cpu", "memory") if name in named and name not in self._abilities.controllers]
+        if missing:
+            what = " and ".join(missing)
+            raise _not_resizable(config, f"this program may make no cgroups, so {what} of processes is not limited")
+        limits = group_limits(config.pod, config.container, pod_pids=self._pod_pids)
+        answer = await self._client.request("resize", id=container_id, **limits)
+        if answer.get("error") == "cgroups":
+            raise _not_resizable(config, answer["message"])
+        if answer.get("error") == "protocol":
+            raise _not_resizable(config, "its supervisor is of an earlier version")
+        if "error" in answer:
+            raise TransientError(answer["message"])
+
     def _heard(self, message: dict[str, Any]) -> None:
         """Every message in its order: an answer to a start may be followed at once by that container's end."""
         if "containers" in message:
@@ -329,6 +347,12 @@ def _instance(described: dict[str, Any]) -> ContainerInstance:
 
 def _time(ns: int) -> datetime:
     return datetime.fromtimestamp(ns / 1e9, UTC)
+
+
+def _not_resizable(config: ContainerConfig, why: str) -> InvalidInputError:
+    return InvalidInputError(
+        f'the resources of the running container "{config.container.name}" cannot be changed: {why}'
+    )
 
 
 def _start_error(container: Container, argv: Sequence[str], answer: dict[str, Any]) -> Exception:

@@ -9,7 +9,7 @@ knows is in one JSON file a container, written atomically, before the process ma
 start time and boot id, so a reused pid fools nobody.
 
 Protocol, on the Unix socket ``supervisor.sock``: a message is a 4-byte big-endian length and JSON. Requests have an ``op``
-(abilities, start, signal, enter, attach, close_stdin, remove, list, stop) and a ``seq``; the answer repeats ``seq``.
+(abilities, start, signal, resize, enter, attach, close_stdin, remove, list, stop) and a ``seq``; the answer repeats ``seq``.
 ``{"event": "exit", …}`` comes unasked. To start an ``id`` that is there gives what is there: a client that lost an answer
 asks again. Only processes of the same user are served (SO_PEERCRED), one frame is at most 16 MiB.
 """
@@ -26,7 +26,7 @@ import signal
 import time
 
 from virtual_kubelet.providers.process.abilities import effective_capabilities, find_namespaces, may_protect_root
-from virtual_kubelet.providers.process.cgroups import find_controllers, remove_groups, was_killed
+from virtual_kubelet.providers.process.cgroups import find_controllers, remove_groups, resize_groups, was_killed
 from virtual_kubelet.providers.process.container_streams import ContainerStreams, refused, say
 from virtual_kubelet.providers.process.launch import launch, new_record
 from virtual_kubelet.providers.process.process_start import raise_open_files
@@ -273,6 +273,19 @@ class Supervisor:
                 os.killpg(container.record["pid"], request["signal"])
         return {}
 
+    def resize(self, request: dict[str, Any]) -> dict[str, Any]:
+        container = self.containers.get(request["id"])
+        if container is None or not container.running:
+            return {}  # its end says enough
+        groups, name = container.record.get("cgroups"), container.record["labels"]["container"]
+        if not groups:
+            return {"error": "cgroups", "message": "it was started without a cgroup: its limits can only be set anew"}
+        try:
+            resize_groups(groups, name, request["pod"], request["own"])
+        except OSError as error:
+            return refused(error)
+        return {}
+
     def enter(self, request: dict[str, Any]) -> dict[str, Any]:
         """A command with this container's mark is to run: from now on its end ends such commands too.
 
@@ -358,20 +371,19 @@ class Supervisor:
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         op = request["op"]
-        if op == "start":
-            return self.start(request)
-        if op == "signal":
-            return self.send_signal(request)
-        if op == "enter":
-            return self.enter(request)
+        operations = {
+            "start": self.start,
+            "signal": self.send_signal,
+            "resize": self.resize,
+            "enter": self.enter,
+            "close_stdin": self.close_stdin,
+            "remove": self.remove,
+            "abilities": self.abilities,
+        }
+        if op in operations:
+            return operations[op](request)
         if op == "attach":
             return self.streams.attach(self.containers.get(request["id"]), request["name"])
-        if op == "close_stdin":
-            return self.close_stdin(request)
-        if op == "remove":
-            return self.remove(request)
-        if op == "abilities":
-            return self.abilities(request)
         if op == "list":
             return {"containers": [self.describe(c) for c in self.containers.values()]}
         if op == "stop":
