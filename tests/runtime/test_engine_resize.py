@@ -96,14 +96,18 @@ def resources(cpu: str) -> ResourceRequirements:
 RESTART = ContainerResizePolicy(resource_name="cpu", restart_policy="RestartContainer")
 
 
+def engine_of(folder: Path, runtime: Runtime, events: Events) -> PodEngine:
+    around = replace(context(folder, clock=runtime.clock), record_event=events.take)
+    return PodEngine(runtime, around, EngineOptions(directory=folder))
+
+
 @asynccontextmanager
 async def world(
     folder: Path, runtime: Runtime, *policies: ContainerResizePolicy, new: Pod | None = None, adopts: bool = False
 ) -> AsyncIterator[World]:
     """An engine whose pod runs: one of half a CPU, or ``new``, or what an earlier engine has left."""
     events = Events()
-    around = replace(context(folder, clock=runtime.clock), record_event=events.take)
-    async with PodEngine(runtime, around, EngineOptions(directory=folder)) as engine:
+    async with engine_of(folder, runtime, events) as engine:
         made = World(engine, runtime, events)
         if not adopts:
             await engine.create_pod(new or made.pod("500m", *policies))
