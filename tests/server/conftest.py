@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from virtual_kubelet.server.certificates import server_context
-from virtual_kubelet.server.connection import Handler, HttpServer, ServerLimits
+from virtual_kubelet.server.connection import Handler, HttpServer, PromptHandler, ServerLimits
 
 Serve = Callable[..., Awaitable[tuple[HttpServer, tuple[str, int]]]]
 
@@ -75,9 +75,13 @@ async def serve(nothing_left: None) -> AsyncIterator[Serve]:
     servers: list[HttpServer] = []
 
     async def start(
-        handler: Handler, *, limits: ServerLimits | None = None, context: ssl.SSLContext | None = None
+        handler: Handler,
+        *,
+        limits: ServerLimits | None = None,
+        context: ssl.SSLContext | None = None,
+        at_once: PromptHandler | None = None,
     ) -> tuple[HttpServer, tuple[str, int]]:
-        server = HttpServer(handler, ssl_context=context, limits=limits)
+        server = HttpServer(handler, ssl_context=context, limits=limits, at_once=at_once)
         addresses = await server.start("127.0.0.1", 0)
         servers.append(server)
         return server, addresses[0]

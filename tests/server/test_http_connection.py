@@ -12,7 +12,7 @@ import pytest
 from tests.server.conftest import Serve
 from tests.server.raw_http_client import RawClient
 from virtual_kubelet.errors import ProtocolError
-from virtual_kubelet.server import http_connection
+from virtual_kubelet.server import http_answers
 from virtual_kubelet.server.connection import Request, Response, ResponseBroken, ServerLimits
 from virtual_kubelet.server.http_heads import response_head
 
@@ -771,7 +771,7 @@ async def test_an_answer_with_well_known_fields_is_made_in_one_piece(
         longer.append(response)
         return response_head(response, date, close=close)
 
-    monkeypatch.setattr(http_connection, "response_head", long_way)
+    monkeypatch.setattr(http_answers, "response_head", long_way)
 
     async def handler(request: Request) -> Response:
         fields = [("Content-Type", "text/plain")]

@@ -7,12 +7,12 @@ from collections.abc import Coroutine
 from typing import Any, cast
 
 import h11
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from virtual_kubelet.errors import ProtocolError
 from virtual_kubelet.server.http_connection import HttpConnection
-from virtual_kubelet.server.http_messages import Handler, Request, Response
+from virtual_kubelet.server.http_messages import Handler, PromptHandler, Request, Response
 from virtual_kubelet.server.limits import ServerLimits
 
 
@@ -55,7 +55,8 @@ class Owner:
     limits = ServerLimits(max_header_bytes=500, max_body_bytes=200, write_buffer_bytes=50)
     draining = False
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: PromptHandler | None = None) -> None:
+        self.at_once = at_once
         self.tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -72,7 +73,7 @@ class Owner:
 
             return Response(200, [], body())
         try:
-            return Response(200, [], await request.body() if "read" in request.path else b"")
+            return Response(200, (), await request.body() if "read" in request.path else b"")
         except ProtocolError as error:
             return Response(error.status)
 
@@ -123,8 +124,19 @@ PIECES = [
 ]
 
 
-async def converse(pieces: list[bytes]) -> bytes:
-    owner, wire = Owner(), Wire()
+WHOLE = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+POSTED = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+
+
+def at_once(request: Request) -> Response | None:
+    """Says the same as ``Owner._handle`` where that waits for nothing."""
+    if request.path.startswith("/stream") or request.content is None:
+        return None
+    return Response(200, (), request.content if "read" in request.path else b"")
+
+
+async def converse(pieces: list[bytes], ask: PromptHandler | None = None) -> bytes:
+    owner, wire = Owner(ask), Wire()
     connection = HttpConnection(owner)
     connection.connection_made(cast("asyncio.Transport", wire))
     for piece in pieces:
@@ -150,3 +162,10 @@ def test_any_bytes_are_answered_or_refused(pieces: list[bytes]) -> None:
         reader.send(h11.Request(method="HEAD", target="/", headers=[("Host", "x")]))
         reader.receive_data(written)
         assert isinstance(reader.next_event(), h11.Response | h11.InformationalResponse)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from([*PIECES, WHOLE, POSTED]), max_size=12))
+@example([WHOLE, POSTED, WHOLE])
+def test_what_is_answered_at_once_reads_as_what_is_awaited(pieces: list[bytes]) -> None:
+    assert asyncio.run(converse(pieces, at_once)) == asyncio.run(converse(pieces))

@@ -301,7 +301,7 @@ def test_secrets_are_not_remembered(line: bytes) -> None:
     ours, _ = both()
     ours.receive_data(GET.replace(b"\r\n\r\n", b"\r\n" + line + b"\r\n\r\n"))
     assert short(ours)
-    assert not any(b"abcdef" in line for line in request_reader._lines)
+    assert not any(b"abcdef" in text for text in (*request_reader._lines, *request_reader._heads))
 
 
 def test_what_is_remembered_has_a_bound() -> None:
@@ -311,3 +311,31 @@ def test_what_is_remembered_has_a_bound() -> None:
         ours, _ = both()
         ours.receive_data(GET.replace(b"\r\n\r\n", b"\r\nX: %d\r\n\r\n" % number))
     assert len(request_reader._lines) <= 1024
+    assert len(request_reader._heads) <= 512
+    ours.receive_data(GET.replace(b"\r\n\r\n", b"\r\nX: %s\r\n\r\n" % (b"x" * 2000)))
+    assert max(map(len, request_reader._heads)) <= 1024
+
+
+def test_a_request_that_is_taken_whole_leaves_no_events_and_is_answered_as_any() -> None:
+    ours, theirs = both()
+    for connection in (ours, theirs):
+        connection.receive_data(PLAIN)
+    plain = ours.take_plain()
+    assert plain is not None
+    assert (plain.method, plain.target, plain.body, plain.fields.length) == (b"POST", b"/a?b=c", b"abc", 3)
+    assert [plain.fields.headers.get(name) for name in ("host", "Accept")] == ["h", "*/*"]
+    events(theirs)
+    assert events(ours) == []
+    assert ours.take_plain() is None
+    assert states(ours) == states(theirs)
+    # An answer that h11 has to make, of a request that it has not seen until now.
+    made = [
+        connection.send(h11.Response(status_code=200, headers=[("X", "y")], reason=b"OK"))
+        for connection in (ours, theirs)
+    ]
+    assert made[0] == made[1] != b""
+    assert ours.send(h11.EndOfMessage()) == theirs.send(h11.EndOfMessage()) == b"0\r\n\r\n"
+    ours.start_next_cycle()
+    assert events(ours) == []
+    ours.receive_data(GET)
+    assert ours.take_plain() is not None

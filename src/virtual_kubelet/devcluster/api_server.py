@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, Final, TypeVar
 
 from virtual_kubelet.devcluster.authentication import Authenticator
 from virtual_kubelet.devcluster.authorization import Authorizer, denial
@@ -18,6 +18,7 @@ from virtual_kubelet.devcluster.openapi import OpenApi
 from virtual_kubelet.devcluster.reading import Reader
 from virtual_kubelet.devcluster.registry.metrics import METRICS
 from virtual_kubelet.devcluster.registry.pod_resize import prepare_resize
+from virtual_kubelet.devcluster.registry.resource import Resource
 from virtual_kubelet.devcluster.request_info import PAGE_NOT_FOUND, RequestInfo, ResourceTable, UnknownPath
 from virtual_kubelet.devcluster.request_options import is_true
 from virtual_kubelet.devcluster.reviews import Reviews
@@ -42,6 +43,8 @@ from virtual_kubelet.server.connection import Request, Response, ResponseBroken
 
 __all__ = ["ApiServer"]
 
+T = TypeVar("T")
+
 _HEALTH: Final = frozenset({"/healthz", "/livez", "/readyz", "/healthz/ping", "/livez/ping", "/readyz/ping"})
 _TEXT: Final = (
     ("Cache-Control", "no-cache, private"),
@@ -49,6 +52,8 @@ _TEXT: Final = (
     ("X-Content-Type-Options", "nosniff"),
 )
 _SELECTED: Final = frozenset({"list", "watch", "deletecollection"})
+#: What becomes an answer.
+_ANSWERED: Final = (StatusError, UnknownPath, ProtocolError, TooLarge, RecursionError)
 
 
 class ApiServer:
@@ -104,24 +109,38 @@ class ApiServer:
                 response = await self._answer(request)
         return response
 
+    def at_once(self, request: Request) -> Response | None:
+        """The answer to a request that came whole, if nothing is to be waited for; None: ask ``handle``."""
+        if self._durability is not None or self._faults.active:
+            return None
+        try:
+            met = self._meet(request)
+            if isinstance(met, Response):
+                return met
+            info = met.info
+            if info.verb == "watch" or info.subresource not in ("", "status") or not self._is_stored(info.resource):
+                return None
+            return _finished(self._dispatch(met))
+        except _ANSWERED as error:
+            return _error_response(error)
+
     async def _answer(self, request: Request) -> Response:
         try:
             return await self._serve(request)
-        except StatusError as error:
-            return _status_response(error)
-        except UnknownPath:
-            return Response(404, _TEXT, PAGE_NOT_FOUND.encode())
-        except ProtocolError as error:
-            if error.status != 413:
-                raise
-            message = "Request entity too large: limit is 3145728"
-            return _status_response(too_large(message))
-        except TooLarge:
-            return _status_response(StatusError(500, "", "etcdserver: request is too large"))
-        except RecursionError:
-            return _status_response(bad_request("the object is nested too deep"))
+        except _ANSWERED as error:
+            return _error_response(error)
 
     async def _serve(self, request: Request) -> Response:
+        met = self._meet(request)
+        if isinstance(met, Response):
+            return met
+        fault = self._faults.meet(met.info, met.user.name)
+        if fault is None:
+            return await self._dispatch(met)
+        return await self._with_fault(met, fault)
+
+    def _meet(self, request: Request) -> Call | Response:
+        """Who asks for what, which is allowed; or the answer, if it is no resource. Raises ``_ANSWERED``."""
         path = request.path
         if path in _HEALTH:
             return Response(200, _TEXT, _health(path, request))
@@ -136,11 +155,7 @@ class ApiServer:
             self._allow(user, Attributes(request.method.lower(), path=path))
             return self._document(request)
         self._allow(user, _attributes(info, request))
-        call = Call(request, info, user)
-        fault = self._faults.meet(info, user.name)
-        if fault is None:
-            return await self._dispatch(call)
-        return await self._with_fault(call, fault)
+        return Call(request, info, user)
 
     def _allow(self, user: User, attributes: Attributes) -> None:
         decision = self._authorizer.authorize(user, attributes)
@@ -165,10 +180,9 @@ class ApiServer:
         info = call.info
         if info.subresource:
             return await self._subresource(call)
-        if info.resource.verbs == ("create",):
-            return await self._reviews.answer(call)
-        if info.resource in METRICS:
-            return await self._metrics.answer(call)
+        if not self._is_stored(info.resource):
+            answers = self._metrics if info.resource in METRICS else self._reviews
+            return await answers.answer(call)
         match info.verb:
             case "get":
                 return self._reader.get(call)
@@ -186,6 +200,11 @@ class ApiServer:
                 return await self._writer.delete(call)
             case _:
                 return await self._writer.delete_collection(call)
+
+    @staticmethod
+    def _is_stored(resource: Resource) -> bool:
+        """Others are only answered."""
+        return resource.verbs != ("create",) and resource not in METRICS
 
     async def _subresource(self, call: Call) -> Response:
         info = call.info
@@ -287,6 +306,32 @@ def _attributes(info: RequestInfo, request: Request) -> Attributes:
     # A namespace is in itself.
     namespace = info.name if resource.plural == "namespaces" else info.namespace
     return Attributes(info.verb, resource.group, resource.plural, info.subresource, namespace, name, node_selector=node)
+
+
+def _finished(work: Coroutine[Any, Any, T]) -> T:
+    """What comes of ``work``, which has nothing to wait for."""
+    try:
+        work.send(None)
+    except StopIteration as finished:
+        result: T = finished.value
+        return result
+    work.close()
+    raise RuntimeError("the answer to a request that came whole waits for something")
+
+
+def _error_response(error: Exception) -> Response:
+    """The answer to one of ``_ANSWERED``. Raises what is for the connection to say."""
+    if isinstance(error, StatusError):
+        return _status_response(error)
+    if isinstance(error, UnknownPath):
+        return Response(404, _TEXT, PAGE_NOT_FOUND.encode())
+    if isinstance(error, TooLarge):
+        return _status_response(StatusError(500, "", "etcdserver: request is too large"))
+    if isinstance(error, RecursionError):
+        return _status_response(bad_request("the object is nested too deep"))
+    if isinstance(error, ProtocolError) and error.status == 413:
+        return _status_response(too_large("Request entity too large: limit is 3145728"))
+    raise error
 
 
 def _status_response(error: StatusError) -> Response:

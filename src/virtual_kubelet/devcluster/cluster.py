@@ -172,7 +172,7 @@ class DevCluster:
         )
         context = await asyncio.to_thread(server_context, certificate, key, client_ca=self.ca_pem)
         context.verify_flags |= _NO_CHECK_TIME
-        self._server = HttpServer(self._handle, ssl_context=context, limits=self._limits)
+        self._server = HttpServer(self._handle, ssl_context=context, limits=self._limits, at_once=self._answer_at_once)
         addresses = await self._server.start(self._host, self._port)
         self._port = addresses[0][1]
         if self._directory is not None:
@@ -322,6 +322,9 @@ class DevCluster:
         if self._handler is None:
             return Response(503, [("Content-Type", "text/plain"), ("Retry-After", "1")], b"starting\n")
         return await self._handler.handle(request)
+
+    def _answer_at_once(self, request: Request) -> Response | None:
+        return None if self._handler is None else self._handler.at_once(request)
 
     # Credentials
 

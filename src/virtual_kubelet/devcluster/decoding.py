@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any, Final
 
 from virtual_kubelet.devcluster import protobuf
@@ -32,6 +33,7 @@ _META_SCHEME: Final = "pkg/apis/meta/internalversion/scheme/register.go:27"
 _MOST_WARNINGS: Final = 100
 
 
+@lru_cache(maxsize=64)
 def check_media_type(content_type: str) -> str:
     """The media type of a body. Raises 415 unless it is JSON (or nothing), YAML or Protobuf."""
     kind = content_type.partition(";")[0].strip().lower()
@@ -148,7 +150,7 @@ def _decode_json_object(data: bytes, kind: str, media_type: str, unknown: list[s
         value = _decode_yaml(data, kind, unknown)
     else:
         value = decode_json(data, kind)
-        unknown += repeated_fields(data)
+        unknown += repeated_fields(data, value)
     if type(value) is not dict:
         got = _go_kind(value)
         if value is not None:

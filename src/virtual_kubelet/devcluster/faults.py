@@ -139,6 +139,11 @@ class Faults:
         """All faults away; streams that are stalled stay so."""
         self._active.clear()
 
+    @property
+    def active(self) -> bool:
+        """Whether there is any fault that requests may meet."""
+        return bool(self._active)
+
     def meet(self, info: RequestInfo, user: str) -> Fault | None:
         """The fault that acts on this request, which uses it up by one."""
         if not self._active:

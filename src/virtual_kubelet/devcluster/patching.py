@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 
-from virtual_kubelet.devcluster.go_json import NotJson, decode_go_json, decode_shallow
+from virtual_kubelet.devcluster.go_json import NotJson, decode_go_json, decode_shallow, repeated_fields
 from virtual_kubelet.devcluster.registry.resource import Resource
 from virtual_kubelet.devcluster.schema import Schemas
 from virtual_kubelet.devcluster.schema_values import WrongType, json_type
@@ -67,6 +68,10 @@ class Patched:
         obj.pop("apiVersion", None)
         return obj
 
+    def repeated(self, body: bytes) -> list[str]:
+        """Sentences about keys that ``body``, the patch, has twice."""
+        return repeated_fields(body, self._patch)
+
     def unfitting(self, problem: str) -> StatusError:
         """422: what came out of the patch is no object of the kind.
 
@@ -97,6 +102,7 @@ def _go_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+@lru_cache(maxsize=64)
 def patch_type(content_type: str) -> str:
     """The media type of a patch. Raises ``StatusError`` 415 for unknown ones and for server-side apply."""
     media_type = content_type.partition(";")[0].strip().lower()

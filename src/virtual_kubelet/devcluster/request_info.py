@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from virtual_kubelet.devcluster.registry.resource import Resource
 from virtual_kubelet.devcluster.statuses import method_not_allowed, resource_not_found
@@ -19,8 +18,7 @@ class UnknownPath(Exception):
     """No such path: answered with plain text, as what is not of the API."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestInfo:
+class RequestInfo(NamedTuple):
     """A request for a resource.
 
     Attributes:

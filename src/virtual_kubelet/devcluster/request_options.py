@@ -197,6 +197,8 @@ class WriteOptions:
     @classmethod
     def parse(cls, query: QueryParameters, kind: str) -> WriteOptions:
         """``kind``: CreateOptions, UpdateOptions or PatchOptions. Raises ``StatusError`` 422."""
+        if not len(query):
+            return _USUAL
         errors: list[FieldError] = []
         if kind == "PatchOptions" and "force" in query:
             errors.append(field_forbidden("force", "may not be specified for non-apply patch"))
@@ -220,6 +222,9 @@ def _manager_problems(manager: str) -> list[FieldError]:
             errors.append(field_invalid("fieldManager", manager, detail))
         at += len(character.encode())
     return errors
+
+
+_USUAL: Final = WriteOptions(dry_run=False, validation="Warn")
 
 
 def _dry_run_problems(values: list[str]) -> list[FieldError]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable
 from importlib import resources
-from typing import Any, Final, NamedTuple
+from itertools import chain, repeat
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 import msgspec
 
@@ -33,8 +34,14 @@ from virtual_kubelet.devcluster.schema_values import (
 
 __all__ = ["Schemas", "load_openapi"]
 
-_ABSENT: Final = object()
 
+class ConvertAgain(Protocol):
+    """A ``Convert`` that takes what was there before, too: what is the same object as there is regular already."""
+
+    def __call__(self, value: Any, path: Path, unknown: list[str], known: Any = None, /) -> Any: ...
+
+
+_NOTHING: Final[dict[str, Any]] = {}
 _REFERENCE: Final = "#/components/schemas/"
 _SCALARS: Final[dict[str, type]] = {"string": str, "boolean": bool, "integer": int}
 
@@ -42,6 +49,7 @@ _SCALARS: Final[dict[str, type]] = {"string": str, "boolean": bool, "integer": i
 class _Field(NamedTuple):
     scalar: type | None  # a value of exactly this type needs no conversion
     convert: Convert
+    again: ConvertAgain | None  # of what may hold something that is regular already
     omit_empty: bool
 
 
@@ -58,7 +66,7 @@ class Schemas:
     def __init__(self, schemas: dict[str, Any]) -> None:
         self._by_name = {name.rpartition(".")[2]: schema for name, schema in schemas.items()}
         self._groups = {name.rpartition(".")[2]: _go_package(name) for name in schemas}
-        self._compiled: dict[str, Convert] = {}
+        self._compiled: dict[str, Any] = {}
         self.protobuf = ProtobufDecoder(schemas)
 
     def regular(self, value: Any, type_name: str, unknown: list[str], path: Path = None) -> Any:
@@ -68,18 +76,15 @@ class Schemas:
     def regular_again(
         self, value: dict[str, Any], type_name: str, unknown: list[str], known: dict[str, Any]
     ) -> dict[str, Any]:
-        """``value``, whose members that are those of ``known`` (the same objects) are regular already."""
-        changed = {key: item for key, item in value.items() if known.get(key, _ABSENT) is not item}
-        made = self.regular(changed, type_name, unknown)
-        result = {key: item for key, item in value.items() if key not in changed}
-        result.update((key, item) for key, item in made.items() if key not in result)
-        return result
+        """``value``, made of the regular ``known``: what is the same object in both, at the same place, is shared."""
+        made: dict[str, Any] = self._type(type_name)(value, None, unknown, known)
+        return made
 
-    def _type(self, name: str) -> Convert:
+    def _type(self, name: str) -> Any:
         found = self._compiled.get(name)
         if found is None:
             # Types may contain themselves: what is compiled meanwhile refers to the table.
-            self._compiled[name] = lambda value, path, unknown: self._compiled[name](value, path, unknown)
+            self._compiled[name] = lambda *arguments: self._compiled[name](*arguments)
             found = self._compiled[name] = self._compile(name, self._by_name[name])
         return found
 
@@ -116,7 +121,15 @@ class Schemas:
                 and f"{owner}.{key}" not in KEPT_EMPTY
                 and (key in OMITTED_ZEROS or f"{owner}.{key}" in OMITTED)
             )
-        return _Field(scalar, self._value(owner, schema), omit)
+        convert = self._value(owner, schema)
+        return _Field(scalar, convert, cast("ConvertAgain", convert) if self._is_nested(schema) else None, omit)
+
+    def _is_nested(self, schema: dict[str, Any]) -> bool:
+        """Whether it is a struct, or a list of them."""
+        target = _target(schema)
+        if target is not None:
+            return "properties" in self._by_name[target]
+        return schema.get("type") == "array" and self._is_nested(schema["items"])
 
     def _default(self, owner: str, key: str, schema: dict[str, Any], required: bool) -> Callable[[], Any] | None:
         """What makes the value of an absent field; None: it stays absent."""
@@ -159,24 +172,32 @@ class Schemas:
             return quantity_value
         compiled = self._compiled
         go_name = f"{self._groups[target]}.{target}"
+        nested = "properties" in self._by_name[target]
 
-        def convert(value: Any, path: Path, unknown: list[str]) -> Any:
+        def convert(value: Any, path: Path, unknown: list[str], known: Any = None) -> Any:
             if type(value) not in (dict, str, int, float):
                 raise mismatch(value, owner, path, go_name)
             found = compiled.get(target) or self._type(target)
-            return found(value, path, unknown)
+            return found(value, path, unknown, known) if nested else found(value, path, unknown)
 
         return convert
 
     def _array(self, owner: str, items: dict[str, Any]) -> Convert:
         element = self._value(owner, items)
+        again = cast("ConvertAgain", element) if self._is_nested(items) else None
         go_name = "[]" + self._go_name(items)
 
-        def convert(value: Any, path: Path, unknown: list[str]) -> Any:
+        def convert(value: Any, path: Path, unknown: list[str], known: Any = None) -> Any:
             if type(value) is not list:
                 raise mismatch(value, owner, path, go_name)
             # A null element is Go's zero value; only those of structs occur, and validation refuses them.
-            return [element({} if v is None else v, (path, i), unknown) for i, v in enumerate(value)]
+            if again is None or type(known) is not list:
+                return [element({} if v is None else v, (path, i), unknown) for i, v in enumerate(value)]
+            before = chain(known, repeat(None))
+            return [
+                v if v is b and v is not None else again({} if v is None else v, (path, i), unknown, b)
+                for i, (v, b) in enumerate(zip(value, before, strict=False))
+            ]
 
         return convert
 
@@ -203,10 +224,11 @@ class Schemas:
 
     def _struct(
         self, go_name: str, name: str, fields: dict[str, _Field], absent: list[tuple[str, Callable[[], Any]]]
-    ) -> Convert:
-        def convert(value: Any, path: Path, unknown: list[str]) -> dict[str, Any]:
+    ) -> ConvertAgain:
+        def convert(value: Any, path: Path, unknown: list[str], known: Any = None) -> dict[str, Any]:
             if type(value) is not dict:
                 raise mismatch(value, name, path, go_name)
+            before = known if type(known) is dict else _NOTHING
             result: dict[str, Any] = {}
             for key, item in value.items():
                 field = fields.get(key)
@@ -215,9 +237,12 @@ class Schemas:
                     continue
                 if item is None:
                     continue
-                scalar, convert_item, omit_empty = field
-                if type(item) is not scalar:
-                    item = convert_item(item, (path, key), unknown)
+                scalar, convert_item, again, omit_empty = field
+                if type(item) is not scalar and (was := before.get(key)) is not item:
+                    if again is None:
+                        item = convert_item(item, (path, key), unknown)
+                    else:
+                        item = again(item, (path, key), unknown, was)
                 if item or not omit_empty:
                     result[key] = item
             for key, make in absent:

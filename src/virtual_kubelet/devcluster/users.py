@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 __all__ = [
     "AUTHENTICATED",
@@ -65,8 +65,7 @@ class User:
         return info
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(NamedTuple):
     """What is to be allowed or not.
 
     ``path`` is set for what is no resource, and then nothing else but the verb; ``node_selector`` is the value that a
@@ -83,8 +82,7 @@ class Attributes:
     node_selector: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """``reason`` says why not; it may be empty."""
 
     allowed: bool

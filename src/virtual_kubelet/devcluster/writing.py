@@ -13,12 +13,12 @@ from virtual_kubelet.devcluster.decoding import (
     report_unknown,
 )
 from virtual_kubelet.devcluster.generic_registry import GenericRegistry, Preparation
-from virtual_kubelet.devcluster.go_json import repeated_fields
 from virtual_kubelet.devcluster.node_restriction import NodeRestriction
 from virtual_kubelet.devcluster.object_meta import without_repeated_owners
 from virtual_kubelet.devcluster.patching import apply_patch, patch_type
 from virtual_kubelet.devcluster.reading import Reader
 from virtual_kubelet.devcluster.registry.namespaces import IMMORTAL_NAMESPACES
+from virtual_kubelet.devcluster.registry.resource import Resource
 from virtual_kubelet.devcluster.rendering import (
     PLAIN,
     encode,
@@ -149,7 +149,7 @@ class Writer:
         resource.default(new)
         if new["metadata"].get("resourceVersion") in (None, "", "0") and not resource.unconditional_update:
             raise registry.unconditional(call.info.name)
-        return self._store(call, registry, stored, new, prepare, options)
+        return self._store(call, registry, stored, new, stored.decode(), prepare, options)
 
     async def patch(self, call: Call, prepare: Preparation) -> Response:
         """Raises 400, 404, 409, 415, 422."""
@@ -158,9 +158,10 @@ class Writer:
         media_type = patch_type(call.request.headers.get("content-type"))
         body = await call.request.body()
         stored = registry.get(call.info.namespace, call.info.name)
-        current = {"kind": resource.kind, "apiVersion": resource.api_version, **stored.decode()}
+        decoded = stored.decode()
+        current = {"kind": resource.kind, "apiVersion": resource.api_version, **decoded}
         patched = apply_patch(body, media_type, current, resource.kind)
-        unknown = [] if options.validation == "Ignore" else repeated_fields(body)
+        unknown = [] if options.validation == "Ignore" else patched.repeated(body)
         new = patched.regular(self._state.schemas, resource, unknown, current)
         report_unknown(unknown, options.validation, call.warnings, patched.unfitting)
         self._check_name(call, new)
@@ -169,9 +170,23 @@ class Writer:
             where = f"does not match the namespace on the request ({call.info.namespace})"
             raise bad_request(f"the namespace of the object ({given}) {where}")
         self._place(call, new)
+        old = self._default_patched(resource, new, decoded, stored, status=call.info.subresource == "status")
         _warn_of_repeated_owners(call, new, " after mutating admission happens")
-        resource.default(new)
-        return self._store(call, registry, stored, new, prepare, options)
+        return self._store(call, registry, stored, new, old, prepare, options)
+
+    @staticmethod
+    def _default_patched(
+        resource: Resource, new: dict[str, Any], decoded: dict[str, Any], stored: StoredObject, *, status: bool
+    ) -> dict[str, Any]:
+        """Defaults in ``new``, which shares with ``decoded`` what the patch did not touch. Returns the old object."""
+        if not status:
+            resource.default(new)
+            return stored.decode()  # what they share may have been changed
+        for field in ("metadata", "status"):
+            if field in new and new[field] is decoded.get(field):
+                new[field] = dict(new[field])
+        resource.default_status(new)
+        return decoded
 
     @staticmethod
     def _check_name(call: Call, new: dict[str, Any]) -> None:
@@ -188,11 +203,11 @@ class Writer:
         registry: GenericRegistry,
         stored: StoredObject,
         new: dict[str, Any],
+        old: dict[str, Any],
         prepare: Preparation,
         options: WriteOptions,
     ) -> Response:
         registry.check_revision(stored, new)
-        old = stored.decode()
         if call.user.node:
             self._restriction.check(call.user, call.info, new, old)
         updated = registry.update(stored, new, old, prepare, dry_run=options.dry_run)

@@ -20,6 +20,7 @@ from virtual_kubelet.server.http_messages import (
     Handler,
     Headers,
     PeerIdentity,
+    PromptHandler,
     QueryParameters,
     Request,
     Response,
@@ -35,6 +36,7 @@ __all__ = [
     "Headers",
     "HttpServer",
     "PeerIdentity",
+    "PromptHandler",
     "QueryParameters",
     "Request",
     "Response",
@@ -68,10 +70,20 @@ class HttpServer:
     """
 
     def __init__(
-        self, handler: Handler, *, ssl_context: ssl.SSLContext | None, limits: ServerLimits | None = None
+        self,
+        handler: Handler,
+        *,
+        ssl_context: ssl.SSLContext | None,
+        limits: ServerLimits | None = None,
+        at_once: PromptHandler | None = None,
     ) -> None:
-        """``ssl_context`` None means plain TCP: for tests only, no client can be authenticated then."""
+        """
+        Args:
+            ssl_context: None means plain TCP: for tests only, no client can be authenticated then.
+            at_once: is asked first about a request that has come whole; what it answers costs no task.
+        """
         self.handler = handler
+        self.at_once = at_once
         self.limits = limits or ServerLimits()
         self.draining = False
         self._ssl_context = ssl_context

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
-from virtual_kubelet.server.http_messages import Handler
+from virtual_kubelet.server.http_messages import Handler, PromptHandler
 from virtual_kubelet.server.limits import ServerLimits
 
 if TYPE_CHECKING:
@@ -23,6 +23,11 @@ class ConnectionOwner(Protocol):
 
     @property
     def handler(self) -> Handler: ...
+
+    @property
+    def at_once(self) -> PromptHandler | None:
+        """Asked before ``handler`` about requests that came whole; None: there is none."""
+        ...
 
     @property
     def draining(self) -> bool:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from typing import Final, cast
+from typing import cast
 
 import h11
 
@@ -12,7 +11,8 @@ from virtual_kubelet.errors import ProtocolError
 from virtual_kubelet.server.closed_transport import CLOSED
 from virtual_kubelet.server.connection_owner import ConnectionOwner
 from virtual_kubelet.server.deadline import Deadline
-from virtual_kubelet.server.http_heads import NO_BODY, SLICE, refusal, request_of, response_head, whole_answer
+from virtual_kubelet.server.http_answers import Answers, Head
+from virtual_kubelet.server.http_heads import NO_BODY, SLICE, misread, plain_request, refusal, request_of
 from virtual_kubelet.server.http_messages import (
     PeerIdentity,
     Request,
@@ -21,20 +21,15 @@ from virtual_kubelet.server.http_messages import (
     UpgradeHandler,
     peer_identity,
     reason,
-    text_response,
 )
 from virtual_kubelet.server.request_body import RequestBody
-from virtual_kubelet.server.request_reader import ServerConnection
+from virtual_kubelet.server.request_reader import PlainRequest, ServerConnection
 from virtual_kubelet.server.streaming_body import close_iterator, pump
 from virtual_kubelet.telemetry.logs import get_logger
 
 __all__ = ["HttpConnection"]
 
 log = get_logger(__name__)
-
-_INTERNAL_ERROR: Final = "Internal Error: the server failed to answer this request; its log says why.\n"
-#: Where h11's errors begin to quote.
-_QUOTED: Final = re.compile(r""":? (?:bytearray\(|b['"])""")
 
 
 class _ClientGone(Exception):
@@ -62,7 +57,7 @@ class HttpConnection(asyncio.Protocol):
         self._streaming = False
         self._discarded: int | None = None  # bytes of a body nobody wants, once its answer is sent
         self._lingering = False
-        self._retired = False
+        self._answers = Answers(owner, self._http)
         self._ahead = 0  # bytes of pipelined requests
         self._paused = False
         self._drain_waiter: asyncio.Future[None] | None = None
@@ -103,6 +98,8 @@ class HttpConnection(asyncio.Protocol):
         self._paused = False
         if self._drain_waiter is not None and not self._drain_waiter.done():
             self._drain_waiter.set_result(None)
+        if self._task is None and self._body is None:
+            self._resume_reading()
         if self._successor is not None:
             self._successor.resume_writing()
 
@@ -123,7 +120,7 @@ class HttpConnection(asyncio.Protocol):
 
     def retire(self) -> None:
         """Serve no further request; the one under way is answered."""
-        self._retired = True
+        self._answers.retired = True
         self.close_if_idle()
 
     def abort(self) -> None:
@@ -133,14 +130,16 @@ class HttpConnection(asyncio.Protocol):
     # Reading
 
     def _advance(self) -> None:
-        """Act on what h11 has received: a request's head, parts of its body."""
+        """Act on what has been received: a whole request, or a request's head, parts of its body."""
+        plain = self._http.take_plain()
+        if plain is not None:
+            self._begin_plain(plain)
+            return
         while True:
             try:
                 event = self._http.next_event()
             except h11.RemoteProtocolError as error:
-                # h11 quotes what it was sent: perhaps half of a token.
-                words = _QUOTED.split(str(error), 1)[0]
-                self._refuse(ProtocolError(words, status=error.error_status_hint))
+                self._refuse(misread(error))
                 return
             if isinstance(event, h11.Request):
                 if not self._begin(event):
@@ -172,6 +171,35 @@ class HttpConnection(asyncio.Protocol):
             return False
         self._declared = int(request.headers.get("content-length", "0"))
         self._task = self._owner.spawn(self._serve(request))
+        return True
+
+    def _begin_plain(self, plain: PlainRequest) -> None:
+        """The same for a request that came whole, which is answered here and now if that can be."""
+        self._in_headers = False
+        self._body = RequestBody.received(plain.body)
+        try:
+            request = plain_request(
+                plain, self._limits, peer=self._peer, remote=self._remote, read_body=self._read_body
+            )
+        except ProtocolError as error:
+            self._refuse(error)
+            return
+        self._declared = len(plain.body)
+        ready = self._answers.at_once(request)
+        if ready is None or not self._send_at_once(ready):
+            self._deadline.clear()
+            self._owner.busy(self)
+            self._task = self._owner.spawn(self._serve(request, ready))
+
+    def _send_at_once(self, response: Response) -> bool:
+        """Whether the answer is on its way: it is small, of the usual kind, and its client has taken those before."""
+        whole = None if self._paused or self._transport.is_closing() else self._answers.whole(response)
+        if whole is None:
+            return False
+        self._transport.write(whole)
+        self._end_cycle()
+        if self._paused:
+            self._pause_reading()  # until it has taken this one
         return True
 
     def _take(self, data: bytes) -> bool:
@@ -222,10 +250,11 @@ class HttpConnection(asyncio.Protocol):
 
     # Serving
 
-    async def _serve(self, request: Request) -> None:
+    async def _serve(self, request: Request, ready: Response | None = None) -> None:
+        """``ready``: its answer, which is only to be sent."""
         served = False
         try:
-            response, head = await self._answer(request)
+            response, head = await self._answers.awaited(request, ready)
             await self._send(request, response, head)
             self._task = None
             if self._successor is None:
@@ -240,35 +269,7 @@ class HttpConnection(asyncio.Protocol):
                 self._task = None
                 self._transport.abort()
 
-    async def _answer(self, request: Request) -> tuple[Response, h11.Response | h11.InformationalResponse | bytes]:
-        """What the handler says, and its head, which h11 has found fit to be sent, or the whole of it in bytes."""
-        try:
-            response = await self._owner.handler(request)
-            if not isinstance(response, Response):
-                raise TypeError(f"the handler returned a {type(response).__name__}, not a Response")
-            try:
-                return response, self._head(response)
-            except h11.LocalProtocolError:
-                if not isinstance(response.body, bytes):
-                    await close_iterator(response.body, self._limits.close_timeout)
-                raise
-        except ProtocolError as error:
-            response = text_response(error.status, f"{error}\n")
-        except Exception:
-            log.exception("a request failed", extra=request.log_fields)
-            response = text_response(500, _INTERNAL_ERROR)
-        return response, self._head(response)
-
-    def _head(self, response: Response) -> h11.Response | h11.InformationalResponse | bytes:
-        ends, date = self._owner.draining or self._retired, self._owner.date()
-        if not ends and (whole := whole_answer(self._http, response, date)) is not None:
-            return whole
-        # Whether a client that waits for "100 Continue" still sends its body after this answer cannot be known.
-        return response_head(response, date, close=ends or self._http.they_are_waiting_for_100_continue)
-
-    async def _send(
-        self, request: Request, response: Response, start: h11.Response | h11.InformationalResponse | bytes
-    ) -> None:
+    async def _send(self, request: Request, response: Response, start: Head) -> None:
         body = response.body
         if isinstance(start, bytes):
             self._write(start)
@@ -353,7 +354,7 @@ class HttpConnection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         states = {self._http.our_state, self._http.their_state}
-        if self._owner.draining or self._retired or states & {h11.MUST_CLOSE, h11.CLOSED, h11.ERROR}:
+        if self._answers.last or states & {h11.MUST_CLOSE, h11.CLOSED, h11.ERROR}:
             if self._body.complete:
                 self._transport.close()
             else:

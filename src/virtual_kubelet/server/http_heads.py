@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -10,10 +11,12 @@ import h11
 from virtual_kubelet.errors import ProtocolError
 from virtual_kubelet.server.http_messages import Headers, PeerIdentity, Request, Response, parse_target, reason
 from virtual_kubelet.server.limits import ServerLimits
-from virtual_kubelet.server.request_reader import ServerConnection
+from virtual_kubelet.server.request_reader import PlainRequest, ServerConnection
 
-__all__ = ["NO_BODY", "SLICE", "refusal", "request_of", "response_head", "whole_answer"]
+__all__ = ["NO_BODY", "SLICE", "misread", "plain_request", "refusal", "request_of", "response_head", "whole_answer"]
 
+#: Where h11's errors begin to quote.
+_QUOTED: Final = re.compile(r""":? (?:bytearray\(|b['"])""")
 NO_BODY: Final = frozenset({204, 304})
 #: Large bodies go out in slices of this size, so that a slow client does not cost a second copy.
 SLICE: Final = 256 * 1024
@@ -32,8 +35,7 @@ def request_of(
         raise ProtocolError("only HTTP/1.0 and HTTP/1.1 are spoken here", status=505)
     # h11 limits only what is incomplete.
     size = len(event.target) + sum(len(k) + len(v) + 4 for k, v in event.headers)
-    if size > limits.max_header_bytes or len(event.headers) > limits.max_header_fields:
-        raise ProtocolError("the request's headers are too large", status=431)
+    _check_size(size, len(event.headers), limits)
     names = {name for name, _ in event.headers}
     # Whoever stands before us may read the length the other way, and then see other requests than we do (RFC 9112, 6.1).
     if b"transfer-encoding" in names and (b"content-length" in names or event.http_version == b"1.0"):
@@ -46,6 +48,33 @@ def request_of(
         remote=remote,
         read_body=read_body,
     )
+
+
+def plain_request(
+    plain: PlainRequest,
+    limits: ServerLimits,
+    *,
+    peer: PeerIdentity | None,
+    remote: str,
+    read_body: Callable[[int | None], Awaitable[bytes]],
+) -> Request:
+    """The same of a request that came whole."""
+    fields, body = plain.fields, plain.body
+    _check_size(len(plain.target) + fields.size, len(fields.items), limits)
+    return Request(
+        plain.method.decode("ascii"),
+        parse_target(plain.target),
+        fields.headers,
+        peer_certificate=peer,
+        remote=remote,
+        read_body=read_body,
+        content=body if len(body) <= limits.max_body_bytes else None,
+    )
+
+
+def _check_size(size: int, fields: int, limits: ServerLimits) -> None:
+    if size > limits.max_header_bytes or fields > limits.max_header_fields:
+        raise ProtocolError("the request's headers are too large", status=431)
 
 
 def whole_answer(http: ServerConnection, response: Response, date: str) -> bytes | None:
@@ -73,6 +102,11 @@ def response_head(response: Response, date: str, *, close: bool) -> h11.Response
     if close:
         headers.append(("Connection", "close"))
     return h11.Response(status_code=status, headers=headers, reason=reason(status))
+
+
+def misread(error: h11.RemoteProtocolError) -> ProtocolError:
+    """What to say of a message that h11 cannot read: it quotes what it was sent, perhaps half of a token."""
+    return ProtocolError(_QUOTED.split(str(error), 1)[0], status=error.error_status_hint)
 
 
 def refusal(error: ProtocolError, date: str, *, bodiless: bool) -> list[h11.Event]:

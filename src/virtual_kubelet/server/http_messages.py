@@ -19,6 +19,7 @@ __all__ = [
     "Handler",
     "Headers",
     "PeerIdentity",
+    "PromptHandler",
     "QueryParameters",
     "Request",
     "Response",
@@ -81,19 +82,17 @@ def peer_identity(certificate: Mapping[str, Any] | None, der: bytes | None = Non
 class Headers:
     """Header fields of a request; names without regard to case."""
 
-    __slots__ = ("_items",)
+    __slots__ = ("_first", "_items")
 
     def __init__(self, items: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """``items`` have lower-case names, as h11 gives them."""
         self._items = list(items)
+        self._first = {key.decode("latin-1"): value.decode("latin-1") for key, value in reversed(self._items)}
 
     def get(self, name: str, default: str = "") -> str:
         """The first value of ``name``."""
-        wanted = name.lower().encode("latin-1")
-        for key, value in self._items:
-            if key == wanted:
-                return value.decode("latin-1")
-        return default
+        found = self._first.get(name)
+        return self._first.get(name.lower(), default) if found is None else found
 
     def get_all(self, name: str) -> list[str]:
         """All values of ``name``, in order; lists in one field are not split."""
@@ -101,8 +100,7 @@ class Headers:
         return [value.decode("latin-1") for key, value in self._items if key == wanted]
 
     def __contains__(self, name: str) -> bool:
-        wanted = name.lower().encode("latin-1")
-        return any(key == wanted for key, _ in self._items)
+        return name in self._first or name.lower() in self._first
 
     def __len__(self) -> int:
         return len(self._items)
@@ -223,11 +221,13 @@ class Request:
         headers: of the request.
         peer_certificate: who the client's verified TLS certificate names, or None.
         remote: the client's address, ``host:port``.
+        content: the whole body, where it came in one piece with the head; None: ``body`` waits for it.
     """
 
     __slots__ = (
         "_query",
         "_read_body",
+        "content",
         "headers",
         "method",
         "path",
@@ -246,10 +246,12 @@ class Request:
         peer_certificate: PeerIdentity | None = None,
         remote: str = "",
         read_body: BodyReader = _no_body,
+        content: bytes | None = None,
     ) -> None:
         self.method = method
         self.path, self.raw_path, self.raw_query = target
         self.headers = headers
+        self.content = content
         self.peer_certificate = peer_certificate
         self.remote = remote
         self._read_body = read_body
@@ -276,6 +278,8 @@ class Request:
         Raises ``ProtocolError``: 413 over the limit, 408 when the client is too slow, 400 when the framing is broken.
         Cancelled when the client goes away.
         """
+        if limit is None and self.content is not None:
+            return self.content
         return await self._read_body(limit)
 
     def __repr__(self) -> str:
@@ -314,6 +318,8 @@ class Response:
 
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
+#: Answers a request whose ``content`` is there without waiting for anything; None: ``Handler`` is to answer it.
+PromptHandler: TypeAlias = Callable[[Request], Response | None]
 
 TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 

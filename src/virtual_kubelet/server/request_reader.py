@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import h11
 
-__all__ = ["ServerConnection"]
+from virtual_kubelet.server.http_messages import Headers
+
+__all__ = ["PlainRequest", "ServerConnection"]
 
 _REQUEST_LINE: Final = re.compile(rb"(DELETE|GET|PATCH|POST|PUT) (/[!-~]*) HTTP/1\.1")
 #: A field of RFC 9110, without leading or trailing white space in its value.
@@ -23,14 +25,45 @@ _LENGTH: Final = re.compile(rb"[0-9]{1,10}")
 _DOUBTFUL: Final = frozenset([b"connection", b"expect", b"keep-alive", b"transfer-encoding", b"upgrade"])
 #: Never remembered: they are secrets. Browsers have a token among their WebSockets' protocols.
 _SECRET: Final = frozenset([b"authorization", b"cookie", b"proxy-authorization", b"sec-websocket-protocol"])
-#: Lines of fields that have been read before; clients send the same ones again and again.
+#: Lines of fields, and all lines of a head, that have been read before: clients send the same ones again and again.
 _REMEMBERED: Final = 1024
 _LONGEST_REMEMBERED: Final = 256
+_HEADS_REMEMBERED: Final = 512
+_LONGEST_HEAD_REMEMBERED: Final = 1024
 _NO_BODY: Final = frozenset([204, 304])
 _END: Final = h11.EndOfMessage()
 
 Field = tuple[bytes, bytes]
 _lines: dict[bytes, Field] = {}
+
+
+class _Fields(NamedTuple):
+    """The fields of a head, their size as ``max_header_bytes`` counts it, and what their Content-Length says."""
+
+    items: list[Field]
+    headers: Headers
+    size: int
+    length: int
+
+
+_heads: dict[bytes, _Fields] = {}
+
+
+class PlainRequest(NamedTuple):
+    """A request that came whole."""
+
+    method: bytes
+    target: bytes
+    fields: _Fields
+    body: bytes
+
+    def events(self) -> list[h11.Event]:
+        """What h11 would make of it, the last one first."""
+        request: h11.Request = object.__new__(h11.Request)
+        made = {"method": self.method, "target": self.target, "http_version": b"1.1", "headers": self.fields.items}
+        for name, value in made.items():
+            object.__setattr__(request, name, value)
+        return [_END, h11.Data(data=self.body), request] if self.body else [_END, request]
 
 
 def _field(line: bytes) -> Field | None:
@@ -51,35 +84,51 @@ def _field(line: bytes) -> Field | None:
     return field
 
 
-def _plain(data: bytes, longest_head: int) -> tuple[h11.Request, bytes] | None:
-    """The request that is the whole of ``data``, and its body; None: it is not certainly one."""
-    end = data.find(b"\r\n\r\n", 0, longest_head)
-    if end < 0:
-        return None
-    first, *lines = data[:end].split(b"\r\n")
-    match = _REQUEST_LINE.fullmatch(first)
-    if match is None:
-        return None
-    headers: list[Field] = []
-    hosts, length = 0, None
-    for line in lines:
+def _fields(lines: bytes) -> _Fields | None:
+    """All fields of a head; None: they are not certainly those of a plain request."""
+    known = _heads.get(lines)
+    if known is not None:
+        return known
+    items: list[Field] = []
+    hosts, length, size, secret = 0, None, 0, False
+    for line in lines.split(b"\r\n"):
         field = _field(line)
         if field is None:
             return None
-        if field[0] == b"host":
+        name, value = field
+        if name == b"host":
             hosts += 1
-        elif field[0] == b"content-length":
-            if length is not None or not _LENGTH.fullmatch(field[1]):
+        elif name == b"content-length":
+            if length is not None or not _LENGTH.fullmatch(value):
                 return None
-            length = int(field[1])
-        headers.append(field)
-    body = data[end + 4 :]
-    if hosts != 1 or len(body) != (length or 0):
+            length = int(value)
+        elif name in _SECRET:
+            secret = True
+        size += len(name) + len(value) + 4
+        items.append(field)
+    if hosts != 1:
         return None
-    request: h11.Request = object.__new__(h11.Request)
-    for name, value in (("method", match[1]), ("target", match[2]), ("http_version", b"1.1"), ("headers", headers)):
-        object.__setattr__(request, name, value)
-    return request, body
+    found = _Fields(items, Headers(items), size, length or 0)
+    if not secret and len(lines) <= _LONGEST_HEAD_REMEMBERED:
+        if len(_heads) >= _HEADS_REMEMBERED:
+            _heads.clear()
+        _heads[lines] = found
+    return found
+
+
+def _plain(data: bytes, longest_head: int) -> PlainRequest | None:
+    """The request that is the whole of ``data``; None: it is not certainly one."""
+    end = data.find(b"\r\n\r\n", 0, longest_head)
+    first = data.find(b"\r\n", 0, end)
+    if end < 0 or first < 0:
+        return None
+    match = _REQUEST_LINE.fullmatch(data, 0, first)
+    if match is None:
+        return None
+    fields = _fields(data[first + 2 : end])
+    if fields is None or len(data) - end - 4 != fields.length:
+        return None
+    return PlainRequest(match[1], match[2], fields, data[end + 4 :])
 
 
 @lru_cache(maxsize=256)
@@ -104,6 +153,7 @@ class ServerConnection:
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=max_incomplete_event_size)
         #: The request that takes the short way, as it came; None: h11 has the connection.
         self._raw: bytes | None = None
+        self._plain: PlainRequest | None = None  # until something of it is taken
         self._events: list[h11.Event] = []
         self._taken = 0
         #: What is left of the answer's Content-Length; None: its head has not been sent.
@@ -114,18 +164,25 @@ class ServerConnection:
 
     def receive_data(self, data: bytes) -> None:
         if self._raw is None and self._clean and self._h11.their_state is h11.IDLE:
-            found = _plain(bytes(data), self._limit)
-            if found is not None:
-                request, body = found
-                self._raw, self._left, self._done, self._taken = bytes(data), None, False, 0
-                # Taken from the end.
-                self._events = [_END, h11.Data(data=body), request] if body else [_END, request]
+            raw = bytes(data)
+            self._plain = _plain(raw, self._limit)
+            if self._plain is not None:
+                self._raw, self._left, self._done, self._taken = raw, None, False, 0
                 return
         self._clean = False
         self._h11.receive_data(data)
 
+    def take_plain(self) -> PlainRequest | None:
+        """The request at once, instead of its events; None: it did not come whole, or there is none."""
+        plain, self._plain = self._plain, None
+        if plain is not None:
+            self._taken = 3 if plain.body else 2
+        return plain
+
     def next_event(self) -> Any:
         if self._raw is not None:
+            if self._plain is not None:
+                self._events, self._plain = self._plain.events(), None
             if not self._events:
                 return h11.PAUSED
             self._taken += 1
@@ -201,7 +258,7 @@ class ServerConnection:
         self._h11.receive_data(self._raw)
         if behind:
             self._h11.receive_data(behind)
-        self._raw, self._clean = None, False
+        self._raw, self._plain, self._clean = None, None, False
         for _ in range(self._taken):  # the others are still to come, from there
             self._h11.next_event()
 
@@ -221,7 +278,9 @@ class ServerConnection:
 
     @property
     def their_state(self) -> Any:
-        return self._h11.their_state if self._raw is None else h11.SEND_BODY if self._events else h11.DONE
+        return (
+            self._h11.their_state if self._raw is None else h11.SEND_BODY if self._plain or self._events else h11.DONE
+        )
 
     @property
     def trailing_data(self) -> tuple[bytes, bool]:

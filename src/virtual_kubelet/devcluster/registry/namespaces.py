@@ -41,10 +41,13 @@ class Namespaces(Resource):
         return {"status.phase": obj["status"].get("phase", "")}
 
     def default(self, obj: dict[str, Any]) -> None:
-        name = obj["metadata"].get("name")
+        self.default_status(obj)
+
+    def default_status(self, obj: dict[str, Any]) -> None:
+        metadata = obj["metadata"]
+        name = metadata.get("name")
         if name:
-            labels = obj["metadata"].setdefault("labels", {})
-            labels[NAME_LABEL] = name
+            metadata["labels"] = {**(metadata.get("labels") or {}), NAME_LABEL: name}
 
     def prepare_create(self, obj: dict[str, Any]) -> None:
         obj["status"] = {"phase": "Active"}

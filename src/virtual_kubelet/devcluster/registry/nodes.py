@@ -70,6 +70,9 @@ class Nodes(Resource):
             spec["podCIDRs"] = [spec["podCIDR"]]
         elif spec.get("podCIDRs"):
             spec["podCIDR"] = spec["podCIDRs"][0]
+        self.default_status(obj)
+
+    def default_status(self, obj: dict[str, Any]) -> None:
         status = obj.get("status") or {}
         if "capacity" in status and "allocatable" not in status:
             status["allocatable"] = dict(status["capacity"])

@@ -10,7 +10,14 @@ from virtual_kubelet.devcluster.registry.pod_level_resources import default_pod_
 from virtual_kubelet.devcluster.statuses import StatusError, forbidden
 from virtual_kubelet.objects.quantity import Quantity
 
-__all__ = ["add_default_tolerations", "all_containers", "default_container", "default_pod", "quality_of_service"]
+__all__ = [
+    "add_default_tolerations",
+    "all_containers",
+    "default_container",
+    "default_pod",
+    "default_pod_status",
+    "quality_of_service",
+]
 
 _FILE_MODE: Final = 0o644
 _TAINTS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
@@ -45,7 +52,7 @@ def default_pod(obj: dict[str, Any]) -> None:
             for port in container.get("ports") or ():
                 port.setdefault("hostPort", port["containerPort"])
     default_pod_resources(spec)
-    _default_status(obj.get("status") or {})
+    default_pod_status(obj.get("status") or {})
 
 
 def admit_pod(obj: dict[str, Any]) -> None:
@@ -157,7 +164,8 @@ def _default_volume(volume: dict[str, Any]) -> None:
             item["fieldRef"].setdefault("apiVersion", "v1")
 
 
-def _default_status(status: dict[str, Any]) -> None:
+def default_pod_status(status: dict[str, Any]) -> None:
+    """One address and the list of them say the same."""
     # The single address counts where both are given and differ, for old kubelets.
     address = status.get("podIP")
     addresses = status.get("podIPs")

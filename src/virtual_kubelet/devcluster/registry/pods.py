@@ -10,6 +10,7 @@ from virtual_kubelet.devcluster.registry.pod_defaults import (
     add_default_tolerations,
     admit_pod,
     default_pod,
+    default_pod_status,
     quality_of_service,
 )
 from virtual_kubelet.devcluster.registry.pod_printing import pod_cells
@@ -87,6 +88,9 @@ class Pods(Resource):
 
     def default(self, obj: dict[str, Any]) -> None:
         default_pod(obj)
+
+    def default_status(self, obj: dict[str, Any]) -> None:
+        default_pod_status(obj.get("status") or {})
 
     def prepare_create(self, obj: dict[str, Any]) -> None:
         if self._service_accounts is not None:

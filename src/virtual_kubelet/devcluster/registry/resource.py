@@ -100,6 +100,12 @@ class Resource:
     def default(self, obj: dict[str, Any]) -> None:
         """Fill in what the schema cannot: defaults that depend on other fields."""
 
+    def default_status(self, obj: dict[str, Any]) -> None:
+        """The same in an update of the status: of metadata and status, inside of which nothing is changed.
+
+        Members of the two may be replaced; what is in these is shared with the object as it was.
+        """
+
     def created_by(self, obj: dict[str, Any], user: Mapping[str, Any]) -> None:
         """Note who creates it (``UserInfo``), where that is part of the object."""
 
