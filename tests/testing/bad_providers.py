@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from virtual_kubelet import AttachIO, ContainerLogOptions, LogLine, PodKey, PortStream, ProviderContext, TransientError
-from virtual_kubelet.objects.core_v1 import ContainerStatus, Pod, PodStatus
+from virtual_kubelet.objects.core_v1 import ContainerStatus, Pod, PodStatus, ResourceRequirements
 from virtual_kubelet.objects.stats_v1alpha1 import Summary
 from virtual_kubelet.providers.mock import MockProvider
 from virtual_kubelet.testing import ProviderFault, ProviderFaults
@@ -210,6 +210,13 @@ def follows_for_ever() -> Factory:
                 await _for_ever()
 
     return whole(Endless)
+
+
+def resizes_nothing() -> Factory:
+    """And seems to be one that can: its containers' statuses say what they have, for ever."""
+    amounts = {"cpu": "100m", "memory": "64Mi"}
+    has = ResourceRequirements(limits=amounts, requests=amounts)
+    return _of_containers(lambda one: setattr(one, "resources", has))
 
 
 def loses_exit_codes_of_commands() -> Factory:

@@ -18,7 +18,7 @@ PATIENCE = 480
 
 #: Of the docker provider: what is about its containers, processes and streams. Volumes, probes, restarts and logs are the
 #: engine's and the framework's: the process provider shows them here, and the real node tests show them with containers.
-DOCKER_SUITES = ["lifecycle", "exec", "attach", "port-forward", "stats", "adoption"]
+DOCKER_SUITES = ["lifecycle", "resize", "exec", "attach", "port-forward", "stats", "adoption"]
 
 
 def conformance(*arguments: str, directory: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -34,7 +34,7 @@ def conformance(*arguments: str, directory: Path | None = None) -> subprocess.Co
 
 
 @pytest.mark.timeout(PATIENCE + 60)
-@pytest.mark.parametrize(("provider", "least"), [("mock", 44), ("process", 119)])
+@pytest.mark.parametrize(("provider", "least"), [("mock", 44), ("process", 122)])
 def test_it_keeps_what_it_promises(provider: str, least: int, tmp_path: Path) -> None:
     """``least``: promises that hold. The number may only grow."""
     junit = tmp_path / "junit.xml"

@@ -10,7 +10,7 @@ from virtual_kubelet.errors import ConfigurationError
 from virtual_kubelet.providers.mock import MockProvider
 from virtual_kubelet.testing import a_pod
 from virtual_kubelet.testing.conformance import Declaration, WorkloadTemplate
-from virtual_kubelet.testing.conformance.declaration import find_declaration, read_declaration
+from virtual_kubelet.testing.conformance.declaration_files import find_declaration, read_declaration
 
 
 def written(path: Path, text: str) -> Path:

@@ -113,7 +113,7 @@ def _conformance(arguments: argparse.Namespace) -> int:
 
 def _config(arguments: argparse.Namespace, checks: Any) -> ConformanceConfig:
     from virtual_kubelet.testing.conformance import ConformanceConfig
-    from virtual_kubelet.testing.conformance.declaration import read_declaration
+    from virtual_kubelet.testing.conformance.declaration_files import read_declaration
 
     if not arguments.provider:
         raise ConfigurationError("which provider is to be judged?", hint="name it with --provider")

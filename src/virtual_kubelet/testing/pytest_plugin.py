@@ -77,7 +77,7 @@ def fake_clock() -> FakeClock:
 def conformance_config(request: pytest.FixtureRequest) -> ConformanceConfig:
     """What is judged; by default what the options say. Override it to judge a class."""
     from virtual_kubelet.testing.conformance import ConformanceConfig
-    from virtual_kubelet.testing.conformance.declaration import read_declaration
+    from virtual_kubelet.testing.conformance.declaration_files import read_declaration
 
     given = {name: request.config.getoption(f"--conformance-{name}") for name, _, _ in _OPTIONS}
     if not given["provider"]:

@@ -15,10 +15,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from virtual_kubelet.testing.conformance.catalogue import all_checks as all_checks
+    from virtual_kubelet.testing.conformance.catalogue import select as select
     from virtual_kubelet.testing.conformance.check import SUITES as SUITES
     from virtual_kubelet.testing.conformance.check import Check as Check
-    from virtual_kubelet.testing.conformance.check import all_checks as all_checks
-    from virtual_kubelet.testing.conformance.check import select as select
     from virtual_kubelet.testing.conformance.declaration import Declaration as Declaration
     from virtual_kubelet.testing.conformance.declaration import WorkloadTemplate as WorkloadTemplate
     from virtual_kubelet.testing.conformance.junit import junit_xml as junit_xml
@@ -39,11 +39,11 @@ _PUBLIC = {
     "Declaration": "declaration",
     "Verdict": "results",
     "WorkloadTemplate": "declaration",
-    "all_checks": "check",
+    "all_checks": "catalogue",
     "junit_xml": "junit",
     "report_text": "report",
     "run_conformance": "run",
-    "select": "check",
+    "select": "catalogue",
 }
 
 __all__ = [*_PUBLIC]

@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import Final, TypeAlias
 
-from virtual_kubelet.errors import ConfigurationError
-from virtual_kubelet.testing.cluster_user import NotSeenError
+from virtual_kubelet.testing.conformance.stage import Stage
 
-if TYPE_CHECKING:
-    from virtual_kubelet.testing.conformance.stage import Stage
+__all__ = ["KILLING", "SUITES", "Check", "CheckFunction", "promise", "promises"]
 
-__all__ = [
-    "SUITES",
-    "Check",
-    "CheckFunction",
-    "NotRunError",
-    "PromiseBrokenError",
-    "all_checks",
-    "expect",
-    "promise",
-    "select",
-]
-
-CheckFunction = Callable[["Stage"], Awaitable[None]]
+CheckFunction: TypeAlias = Callable[[Stage], Awaitable[None]]
 
 #: In the order of the report. Those that have a method here are offered by providers that have it.
 SUITES: Final[dict[str, str | None]] = {
     "lifecycle": None,
     "restart": None,
+    "resize": None,
     "logs": "get_container_logs",
     "exec": "run_in_container",
     "attach": "attach_to_container",
@@ -45,14 +31,6 @@ SUITES: Final[dict[str, str | None]] = {
 
 #: Suites whose checks have the node killed meanwhile: they run together, after the others.
 KILLING: Final = frozenset({"adoption"})
-
-
-class PromiseBrokenError(NotSeenError):
-    """The promise does not hold: what was ``expected``, and what was ``seen``."""
-
-
-class NotRunError(Exception):
-    """The check cannot be made here; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,31 +73,6 @@ def promise(*needs: str, api: tuple[int, int] = (1, 20)) -> Callable[[CheckFunct
     return register
 
 
-def all_checks() -> list[Check]:
-    """Every check, suite by suite."""
-    for suite in SUITES:
-        import_module(f"virtual_kubelet.testing.conformance.suites.{suite.replace('-', '_')}_suite")
-    order = list(SUITES)
-    return sorted(_CHECKS.values(), key=lambda check: order.index(check.suite))
-
-
-def select(names: Iterable[str]) -> list[Check]:
-    """The checks of these suites (``logs``) and names (``logs.tail``); all of them if there are none.
-
-    Raises ``ConfigurationError`` for a name that there is not.
-    """
-    checks = all_checks()
-    wanted = [part for name in names for part in name.split(",") if part]
-    known = {*SUITES, *map(str, checks)}
-    for name in wanted:
-        if name not in known:
-            raise ConfigurationError(
-                f"there is no suite or check {name!r}", hint=f"suites: {', '.join(SUITES)}; --list names the checks"
-            )
-    return [check for check in checks if not wanted or check.suite in wanted or str(check) in wanted]
-
-
-def expect(holds: object, expected: str, seen: object) -> None:
-    """Raise ``PromiseBrokenError`` unless it holds."""
-    if not holds:
-        raise PromiseBrokenError(expected, str(seen))
+def promises() -> list[Check]:
+    """All that have been made so far, by their names."""
+    return [*_CHECKS.values()]

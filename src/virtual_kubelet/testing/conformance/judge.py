@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from virtual_kubelet.errors import ApiConnectionError, ApiError
 from virtual_kubelet.testing.cluster_user import ClusterUser, NotSeenError, PodRefusedError
-from virtual_kubelet.testing.conformance.check import KILLING, SUITES, Check, NotRunError
+from virtual_kubelet.testing.conformance.check import KILLING, SUITES, Check
 from virtual_kubelet.testing.conformance.declaration import Declaration
+from virtual_kubelet.testing.conformance.expectations import NotOfferedError, NotRunError
 from virtual_kubelet.testing.conformance.nodes import JudgedNode
 from virtual_kubelet.testing.conformance.restarts import Meanwhile, SharedRestart
 from virtual_kubelet.testing.conformance.results import CheckResult, Verdict
@@ -128,7 +129,7 @@ class Judge:
             await shared.arrive(meanwhile)
 
         async with self._slots:
-            stage = Stage(check, self._user, self._node_name, self._declaration, self._user.patience, killed)
+            stage = Stage(str(check), self._user, self._node_name, self._declaration, self._user.patience, killed)
             began = time.monotonic()
             try:
                 result = await self._judge(check, stage)
@@ -152,7 +153,7 @@ class Judge:
                 await check.function(stage)
         except NotRunError as error:
             return CheckResult(check=check, verdict=Verdict.NOT_RUN, reason=str(error))
-        except PodRefusedError as error:
+        except (PodRefusedError, NotOfferedError) as error:
             return self._refused(check, str(error))
         except (StreamRefusedError, ApiError) as error:
             if error.code == _NOT_OFFERED:

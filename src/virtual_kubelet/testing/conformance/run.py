@@ -27,8 +27,10 @@ from virtual_kubelet.provider_registry import load_provider
 from virtual_kubelet.telemetry.logs import get_logger
 from virtual_kubelet.testing.cluster_user import ClusterUser, NotSeenError
 from virtual_kubelet.testing.conformance.approval import approving
-from virtual_kubelet.testing.conformance.check import Check, all_checks
-from virtual_kubelet.testing.conformance.declaration import Declaration, find_declaration, read_declaration
+from virtual_kubelet.testing.conformance.catalogue import all_checks
+from virtual_kubelet.testing.conformance.check import Check
+from virtual_kubelet.testing.conformance.declaration import Declaration
+from virtual_kubelet.testing.conformance.declaration_files import find_declaration, read_declaration
 from virtual_kubelet.testing.conformance.judge import Judge
 from virtual_kubelet.testing.conformance.nodes import JudgedNode, NodeInProcess, NodeProcess, run_options
 from virtual_kubelet.testing.conformance.results import CheckResult, ConformanceReport

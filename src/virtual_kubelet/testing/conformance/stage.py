@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from virtual_kubelet.objects.core_v1 import Event, Pod
 from virtual_kubelet.testing.cluster_user import ClusterUser
-from virtual_kubelet.testing.conformance.check import Check, PromiseBrokenError
 from virtual_kubelet.testing.conformance.declaration import Declaration
+from virtual_kubelet.testing.conformance.expectations import PromiseBrokenError
 from virtual_kubelet.testing.conformance.statuses import terminated
 from virtual_kubelet.testing.pods import PodBuilder, a_pod
 from virtual_kubelet.testing.user_streams import CommandResult
@@ -26,13 +26,14 @@ class Stage:
     """One check's own. Pods have names of its own, are bound to the node by hand, and have a grace period of 5 s.
 
     Attributes:
+        check: its name.
         user: sees and does everything by the API.
         node_name: the node that is judged.
         patience: seconds that one thing may take to happen.
         created: the pods that the check has made, for the report and for cleaning up.
     """
 
-    check: Check
+    check: str
     user: ClusterUser
     node_name: str
     declaration: Declaration
@@ -43,7 +44,7 @@ class Stage:
 
     def name(self) -> str:
         """A name that nobody else has."""
-        return f"{self.check.suite}-{self.check.name}"[:54].rstrip("-") + f"-{next(self._numbers)}"
+        return self.check.replace(".", "-")[:54].rstrip("-") + f"-{next(self._numbers)}"
 
     # Pods that do something
 

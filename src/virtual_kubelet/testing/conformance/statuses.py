@@ -11,7 +11,7 @@ from virtual_kubelet.objects.core_v1 import (
     Pod,
 )
 from virtual_kubelet.objects.times import parse_time
-from virtual_kubelet.testing.conformance.check import PromiseBrokenError, expect
+from virtual_kubelet.testing.conformance.expectations import PromiseBrokenError, expect
 from virtual_kubelet.testing.pod_history import status_line
 
 __all__ = [

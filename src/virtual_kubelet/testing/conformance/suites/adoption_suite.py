@@ -5,7 +5,8 @@ All checks here prepare their pods, then the node is killed once for all of them
 
 from __future__ import annotations
 
-from virtual_kubelet.testing.conformance.check import expect, promise
+from virtual_kubelet.testing.conformance.check import promise
+from virtual_kubelet.testing.conformance.expectations import expect
 from virtual_kubelet.testing.conformance.stage import Stage
 from virtual_kubelet.testing.conformance.statuses import (
     condition,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from virtual_kubelet.testing.conformance.check import expect, promise
+from virtual_kubelet.testing.conformance.check import promise
+from virtual_kubelet.testing.conformance.expectations import expect
 from virtual_kubelet.testing.conformance.stage import Stage
 from virtual_kubelet.testing.conformance.statuses import expect_terminated, restarts
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 
-from virtual_kubelet.testing.conformance.check import PromiseBrokenError, expect, promise
+from virtual_kubelet.testing.conformance.check import promise
+from virtual_kubelet.testing.conformance.expectations import PromiseBrokenError, expect
 from virtual_kubelet.testing.conformance.stage import Stage
 from virtual_kubelet.testing.conformance.statuses import restarts
 from virtual_kubelet.testing.user_streams import RemoteSession, StreamRefusedError

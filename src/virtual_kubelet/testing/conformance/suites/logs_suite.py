@@ -7,7 +7,8 @@ import re
 
 from virtual_kubelet.errors import ApiError
 from virtual_kubelet.objects.core_v1 import Pod
-from virtual_kubelet.testing.conformance.check import PromiseBrokenError, expect, promise
+from virtual_kubelet.testing.conformance.check import promise
+from virtual_kubelet.testing.conformance.expectations import PromiseBrokenError, expect
 from virtual_kubelet.testing.conformance.stage import Stage
 from virtual_kubelet.testing.conformance.statuses import restarts, running_since
 

@@ -6,7 +6,8 @@ import asyncio
 import secrets
 
 from virtual_kubelet.objects.core_v1 import Pod
-from virtual_kubelet.testing.conformance.check import expect, promise
+from virtual_kubelet.testing.conformance.check import promise
+from virtual_kubelet.testing.conformance.expectations import expect
 from virtual_kubelet.testing.conformance.stage import Stage
 from virtual_kubelet.testing.conformance.statuses import restarts
 from virtual_kubelet.testing.user_streams import StreamRefusedError

@@ -16,7 +16,8 @@ from virtual_kubelet.objects.core_v1 import (
     SleepAction,
     TCPSocketAction,
 )
-from virtual_kubelet.testing.conformance.check import expect, promise
+from virtual_kubelet.testing.conformance.check import promise
+from virtual_kubelet.testing.conformance.expectations import expect
 from virtual_kubelet.testing.conformance.stage import Stage
 from virtual_kubelet.testing.conformance.statuses import (
     condition,

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from virtual_kubelet.objects.core_v1 import Pod
-from virtual_kubelet.testing.conformance.check import expect, promise
+from virtual_kubelet.testing.conformance.check import promise
+from virtual_kubelet.testing.conformance.expectations import expect
 from virtual_kubelet.testing.conformance.stage import Stage
 
 
