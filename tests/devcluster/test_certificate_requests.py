@@ -24,6 +24,7 @@ Json = dict[str, Any]
 PATH = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 SERVING = "kubernetes.io/kubelet-serving"
 CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
+ANY_CLIENT = "kubernetes.io/kube-apiserver-client"
 SERVER_USAGES = ("digital signature", "server auth")
 CLIENT_USAGES = ("digital signature", "client auth")
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -252,6 +253,21 @@ async def test_the_spec_of_a_request_never_changes(api: Api) -> None:
             (*CLIENT_USAGES, "server auth"),
             encoded("system:node:n"),
             "usages did not match [key encipherment digital signature client auth]",
+        ),
+        # As Kubernetes' own documentation has it, for a person.
+        (ANY_CLIENT, ("client auth",), encoded("jane", ["people"]), ""),
+        (ANY_CLIENT, (*CLIENT_USAGES, "key encipherment"), encoded("jane", ["people"]), ""),
+        (
+            ANY_CLIENT,
+            ("client auth", "server auth"),
+            encoded("jane"),
+            "invalid usage for client certificate: server auth",
+        ),
+        (
+            ANY_CLIENT,
+            ("digital signature",),
+            encoded("jane"),
+            "missing required usage for client certificate: client auth",
         ),
     ],
 )

@@ -32,6 +32,8 @@ _PEM_HEAD: Final = b"-----BEGIN CERTIFICATE REQUEST-----"
 _OPTIONAL_USAGE: Final = "key encipherment"
 _SERVING_USAGES: Final = frozenset({"digital signature", "server auth"})
 _CLIENT_USAGES: Final = frozenset({"digital signature", "client auth"})
+#: Of any client but a kubelet (``validAPIServerClientUsages``): the last one it must have.
+_ANY_CLIENT_USAGES: Final = frozenset({"digital signature", "key encipherment", "client auth"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,10 @@ def _alternatives(request: x509.CertificateSigningRequest) -> Sequence[x509.Gene
 def problem(signer: str, request: CertificateRequest, usages: Collection[str]) -> str:
     """Why ``signer`` cannot sign this; empty: it can."""
     if signer == CLIENT_SIGNER:
-        return _usage_problem(usages, _CLIENT_USAGES)
+        unfit = next((usage for usage in usages if usage not in _ANY_CLIENT_USAGES), None)
+        if unfit is not None:
+            return f"invalid usage for client certificate: {unfit}"
+        return "" if "client auth" in usages else "missing required usage for client certificate: client auth"
     if request.organizations != (NODES,):
         return "subject organization is not system:nodes"
     if signer == KUBELET_SERVING_SIGNER:
