@@ -157,6 +157,23 @@ async def test_only_an_administrator_impersonates(cluster: DevCluster, api: Api)
         assert 'cannot impersonate resource "users"' in answer.message
 
 
+async def test_all_of_a_user_can_be_impersonated(api: Api) -> None:
+    headers = {"Impersonate-User": "jane", "Impersonate-Uid": "u1", "Impersonate-Extra-Example.com%2Fteam": "red"}
+    path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+    answer = await api.send("POST", path, {}, headers=headers)
+    assert answer.body["status"]["userInfo"] == {
+        "username": "jane",
+        "uid": "u1",
+        "groups": ["system:authenticated"],
+        "extra": {"example.com/team": ["red"]},
+    }
+    answer = await api.get("/api", headers={"Impersonate-Group": "g", "Impersonate-Uid": "u1"})
+    assert (answer.status, answer.message) == (
+        400,
+        "requested [{Group  g    } {UID  u1  authentication.k8s.io/v1  }] without impersonating a user",
+    )
+
+
 LOCAL_REVIEWS = "/apis/authorization.k8s.io/v1/namespaces/default/localsubjectaccessreviews"
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from functools import lru_cache
 from typing import Final
+from urllib.parse import unquote
 
 from virtual_kubelet.devcluster.bootstrap_tokens import BootstrapTokens
-from virtual_kubelet.devcluster.statuses import StatusError, forbidden, unauthorized
+from virtual_kubelet.devcluster.statuses import StatusError, bad_request, forbidden, unauthorized
 from virtual_kubelet.devcluster.tokens import ServiceAccountTokens
 from virtual_kubelet.devcluster.users import AUTHENTICATED, CREDENTIAL_ID, MASTERS, SERVICE_ACCOUNT_PREFIX, User
 from virtual_kubelet.server.connection import PeerIdentity, Request
@@ -15,6 +16,8 @@ from virtual_kubelet.server.connection import PeerIdentity, Request
 __all__ = ["Authenticator"]
 
 _BEARER: Final = "bearer "
+_IMPERSONATE: Final = ("impersonate-user", "impersonate-group", "impersonate-uid")
+_EXTRA: Final = "impersonate-extra-"
 
 
 @lru_cache(maxsize=4096)
@@ -31,9 +34,9 @@ class Authenticator:
         self._bootstrap_tokens = bootstrap_tokens
 
     def authenticate(self, request: Request) -> User | None:
-        """The caller, None if there are no credentials. Raises 401 if they are no good, 403 for impersonation."""
+        """The caller, None if there are no credentials. Raises 401 if they are no good, 400 and 403 for impersonation."""
         user = self._caller(request)
-        if user is not None and "impersonate-user" in request.headers:
+        if user is not None and any(name in request.headers for name in _IMPERSONATE):
             return self._impersonated(user, request)
         return user
 
@@ -61,14 +64,26 @@ class Authenticator:
 
     @staticmethod
     def _impersonated(user: User, request: Request) -> User:
-        name = request.headers.get("impersonate-user")
+        """As ``WithImpersonation`` of apiserver's filters."""
+        headers = request.headers
+        name, uid = headers.get("impersonate-user"), headers.get("impersonate-uid")
+        groups = tuple(headers.get_all("impersonate-group"))
+        if not name:
+            asked = [f"{{Group  {group}    }}" for group in groups]
+            asked += [f"{{UID  {uid}  authentication.k8s.io/v1  }}"] if uid else []
+            raise bad_request(f"requested [{' '.join(asked)}] without impersonating a user")
         if MASTERS not in user.groups:
             raise _no_impersonation(user, name)
-        groups = tuple(request.headers.get_all("impersonate-group"))
         if not groups and name.startswith(SERVICE_ACCOUNT_PREFIX):
             namespace = name.removeprefix(SERVICE_ACCOUNT_PREFIX).partition(":")[0]
             groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
-        return User(name, (*groups, AUTHENTICATED) if AUTHENTICATED not in groups else groups)
+        extra: dict[str, list[str]] = {}
+        for header, value in headers.items():
+            if header.startswith(_EXTRA):
+                extra.setdefault(unquote(header.removeprefix(_EXTRA)), []).append(value)
+        if AUTHENTICATED not in groups:
+            groups = (*groups, AUTHENTICATED)
+        return User(name, groups, uid, extra)
 
 
 def _no_impersonation(user: User, name: str) -> StatusError:
