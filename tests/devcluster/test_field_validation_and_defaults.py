@@ -125,6 +125,12 @@ class TestDefaults:
         assert created["ports"][0]["protocol"] == "TCP"
         assert created["env"][0]["valueFrom"]["fieldRef"]["apiVersion"] == "v1"
 
+    async def test_the_divisor_of_a_resource_is_always_written(self, api: Api) -> None:
+        env = [{"name": "C", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}]
+        created = await api.create(PODS, pod(containers=[{"name": "a", "image": "b", "env": env}]))
+        reference = created["spec"]["containers"][0]["env"][0]["valueFrom"]["resourceFieldRef"]
+        assert reference == {"resource": "limits.cpu", "divisor": "0"}
+
     async def test_limits_are_requests_where_nothing_else_is_said(self, api: Api) -> None:
         resources = {"limits": {"cpu": "1000m", "memory": "1024Mi"}, "requests": {"cpu": "500m"}}
         created = await api.create(PODS, pod(containers=[{"name": "a", "image": "b:1", "resources": resources}]))

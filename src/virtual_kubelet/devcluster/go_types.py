@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["KEPT_EMPTY", "OMITTED", "OMITTED_ZEROS", "WRITTEN_EMPTY", "WRITTEN_NULL"]
+__all__ = ["KEPT_EMPTY", "OMITTED", "OMITTED_ZEROS", "WRITTEN_EMPTY", "WRITTEN_NULL", "WRITTEN_ZERO"]
 
 #: No pointers and not ``omitempty``: always written, null when unset.
 WRITTEN_NULL: Final = frozenset(
@@ -27,6 +27,8 @@ WRITTEN_NULL: Final = frozenset(
         "TokenRequestStatus.expirationTimestamp",
     }
 )
+#: Quantities that are no pointers: written as 0 when unset.
+WRITTEN_ZERO: Final = frozenset({"ResourceFieldSelector.divisor"})
 #: Optional in the schema, but written even when empty.
 WRITTEN_EMPTY: Final = frozenset({"Event.reportingComponent", "Event.reportingInstance", "NodeRuntimeHandler.name"})
 #: Pointers: an empty string, or false, says something.

@@ -15,7 +15,14 @@ from typing import Any, Final, NamedTuple, Protocol, cast
 
 import msgspec
 
-from virtual_kubelet.devcluster.go_types import KEPT_EMPTY, OMITTED, OMITTED_ZEROS, WRITTEN_EMPTY, WRITTEN_NULL
+from virtual_kubelet.devcluster.go_types import (
+    KEPT_EMPTY,
+    OMITTED,
+    OMITTED_ZEROS,
+    WRITTEN_EMPTY,
+    WRITTEN_NULL,
+    WRITTEN_ZERO,
+)
 from virtual_kubelet.devcluster.protobuf import ProtobufDecoder
 from virtual_kubelet.devcluster.schema_values import (
     Convert,
@@ -135,6 +142,8 @@ class Schemas:
         """What makes the value of an absent field; None: it stays absent."""
         if f"{owner}.{key}" in WRITTEN_NULL:
             return lambda: None
+        if f"{owner}.{key}" in WRITTEN_ZERO:
+            return lambda: "0"
         if f"{owner}.{key}" in OMITTED:
             return None
         default = schema.get("default")
