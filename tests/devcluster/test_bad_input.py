@@ -226,6 +226,10 @@ class TestNames:
     async def test_paths_that_lead_nowhere(self, api: Api, path: str, status: int) -> None:
         assert (await api.get(path)).status == status
 
+    @pytest.mark.parametrize("path", ["/api/v1/namespaces/default", "/api/v1/namespaces", PODS, "/api/v1", "/apis"])
+    async def test_a_slash_at_the_end_is_nothing(self, api: Api, path: str) -> None:
+        assert (await api.get(f"{path}/")).body == (await api.get(path)).body
+
     @pytest.mark.parametrize(
         ("method", "path"),
         [("POST", f"{PODS}/x"), ("PUT", PODS), ("PATCH", PODS), ("POST", "/api/v1/pods"), ("DELETE", "/api/v1/pods")],

@@ -58,6 +58,8 @@ class ResourceTable:
         Raises ``UnknownPath`` for what is in no group, ``StatusError`` 404 and 405 within a group.
         """
         parts = path.split("/")[1:]
+        if parts[-1] == "" and "proxy" not in parts:
+            parts = parts[:-1] or [""]
         if parts[0] == "api" and len(parts) > 2:
             root, parts = ("", parts[1]), parts[2:]
         elif parts[0] == "apis" and len(parts) > 3:
@@ -75,8 +77,6 @@ class ResourceTable:
             and not (root == ("", "v1") and parts[2] in ("status", "finalize"))
         ):
             namespace, parts = parts[1], parts[2:]
-        if parts[-1] == "" and len(parts) > 1 and "proxy" not in parts:
-            parts = parts[:-1]
         resource = resources.get(parts[0])
         if resource is None or "" in parts[:3] or bool(namespace) > resource.namespaced:
             raise resource_not_found()
