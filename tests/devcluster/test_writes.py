@@ -235,6 +235,31 @@ class TestImmutable:
         answer = await api.patch(f"{services}/s", {"spec": {"clusterIP": None, "clusterIPs": None}})
         assert answer.body["spec"]["clusterIP"] == created["spec"]["clusterIP"]
 
+    async def test_a_service_gets_no_address_that_is_not_to_be_had(self, api: Api) -> None:
+        services = "/api/v1/namespaces/default/services"
+        for address, why in (
+            ("9.9.9.9", "the provided network does not match the current range"),
+            ("10.96.0.1", "provided IP is already allocated"),
+        ):
+            answer = await api.post(
+                services, {"metadata": {"name": "s"}, "spec": {"clusterIP": address, "ports": [{"port": 80}]}}
+            )
+            where = f'spec.clusterIPs: Invalid value: ["{address}"]: failed to allocate IP {address}: {why}'
+            assert (answer.status, answer.message) == (422, f'Service "s" is invalid: {where}')
+
+    async def test_a_nodes_networks_are_networks_one_of_each_family(self, api: Api) -> None:
+        await api.create("/api/v1/nodes", {"metadata": {"name": "n"}})
+        answer = await api.patch("/api/v1/nodes/n", {"spec": {"podCIDR": "10.1.2.3"}})
+        where = 'spec.podCIDRs[0]: Invalid value: "10.1.2.3": must be a valid CIDR value, '
+        assert (answer.status, answer.message) == (
+            422,
+            f'Node "n" is invalid: {where}(e.g. 10.9.8.0/24 or 2001:db8::/64)',
+        )
+        answer = await api.patch("/api/v1/nodes/n", {"spec": {"podCIDRs": ["10.1.0.0/24", "10.2.0.0/24"]}})
+        assert (answer.status, answer.causes) == (422, [("spec.podCIDRs", "FieldValueInvalid")])
+        answer = await api.patch("/api/v1/nodes/n", {"spec": {"podCIDRs": ["10.1.0.0/24", "fd00::/64"]}})
+        assert answer.status == 200
+
     async def test_of_a_pod_only_images_deadlines_and_tolerations_change(self, api: Api) -> None:
         await api.create(PODS, pod())
         image = [{"op": "replace", "path": "/spec/containers/0/image", "value": "b:2"}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -22,6 +23,7 @@ __all__ = ["NOT_READY_TAINT", "Nodes"]
 
 NOT_READY_TAINT: Final = "node.kubernetes.io/not-ready"
 _ROLE: Final = "node-role.kubernetes.io/"
+_NETWORK: Final = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
 _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
@@ -78,7 +80,7 @@ class Nodes(Resource):
             status["allocatable"] = dict(status["capacity"])
 
     def validate_create(self, obj: dict[str, Any]) -> list[FieldError]:
-        return _taints(obj["spec"].get("taints") or []) + _quantities(obj["status"])
+        return _taints(obj["spec"].get("taints") or []) + _quantities(obj["status"]) + _networks(obj["spec"])
 
     def validate_update(self, new: dict[str, Any], old: dict[str, Any]) -> list[FieldError]:
         errors = (
@@ -165,6 +167,20 @@ def _quantities(status: dict[str, Any]) -> list[FieldError]:
                 errors.append(field_invalid(where, text, "must be greater than or equal to 0"))
             if (name == "pods" or is_extended_resource(name)) and not is_integer(text):
                 errors.append(field_invalid(where, text, "must be an integer"))
+    return errors
+
+
+def _networks(spec: dict[str, Any]) -> list[FieldError]:
+    networks, where = spec.get("podCIDRs") or [], "spec.podCIDRs"
+    versions: list[int] = []
+    errors: list[FieldError] = []
+    for index, text in enumerate(networks):
+        try:
+            versions.append(ipaddress.ip_network(text if "/" in text else "", strict=False).version)
+        except ValueError:
+            errors.append(field_invalid(f"{where}[{index}]", text, _NETWORK))
+    if not errors and len(versions) > len(set(versions)):
+        errors.append(field_invalid(where, networks, "may specify no more than one CIDR for each IP family"))
     return errors
 
 

@@ -31,10 +31,14 @@ class ClusterIPs:
     def first(self) -> str:
         return str(self._network[1])
 
+    def has(self, address: str) -> bool:
+        """Whether it is one of the range."""
+        return ipaddress.ip_address(address) in self._network
+
     def take(self, owner: str, wanted: str | None = None) -> str | None:
         """An address for the Service with the UID ``owner``: ``wanted``, or any. None: it is not to be had."""
         if wanted is not None:
-            if ipaddress.ip_address(wanted) not in self._network or self._taken.get(wanted, owner) != owner:
+            if not self.has(wanted) or self._taken.get(wanted, owner) != owner:
                 return None
             self._taken[wanted] = owner
             return wanted
@@ -173,8 +177,13 @@ class Services(Resource):
         wanted = spec.get("clusterIP") or None
         if wanted != "None":
             address = addresses.take(metadata["uid"], wanted)
+            if address is None and wanted is None:
+                why = "failed to allocate a serviceIP: range is full"
+                raise StatusError(500, "InternalError", f"Internal error occurred: {why}")
             if address is None:
-                raise _refused(obj, field_invalid("spec.clusterIPs", [wanted], _ADDRESS_TAKEN))
+                why = _ADDRESS_TAKEN if addresses.has(wanted) else _ADDRESS_ELSEWHERE
+                detail = f"failed to allocate IP {wanted}: {why}"
+                raise _refused(obj, field_invalid("spec.clusterIPs", [wanted], detail))
             spec["clusterIP"] = address
         spec["clusterIPs"] = [spec["clusterIP"]]
         if spec["type"] in _OPEN_TYPES and spec.get("allocateLoadBalancerNodePorts", True):
@@ -207,7 +216,8 @@ class Services(Resource):
 
 
 _NO_NODE_PORT: Final = "provided port is not in the valid range. The range of valid ports is 30000-32767"
-_ADDRESS_TAKEN: Final = "failed to allocate IP: provided IP is already allocated"
+_ADDRESS_TAKEN: Final = "provided IP is already allocated"
+_ADDRESS_ELSEWHERE: Final = "the provided network does not match the current range"
 
 
 def _refused(obj: dict[str, Any], error: FieldError) -> StatusError:
