@@ -1,4 +1,4 @@
-"""How Go's types (k8s.io/api 0.36.2) write fields of which the published schema says too little: ``Type.field``. Data only."""
+"""How Go's types (k8s.io/api 0.36.2) write fields of which the published schema says too little, as ``Type.field``. Data."""
 
 from __future__ import annotations
 
