@@ -177,10 +177,10 @@ class Services(Resource):
         wanted = spec.get("clusterIP") or None
         if wanted != "None":
             address = addresses.take(metadata["uid"], wanted)
-            if address is None and wanted is None:
-                why = "failed to allocate a serviceIP: range is full"
-                raise StatusError(500, "InternalError", f"Internal error occurred: {why}")
             if address is None:
+                if wanted is None:
+                    why = "failed to allocate a serviceIP: range is full"
+                    raise StatusError(500, "InternalError", f"Internal error occurred: {why}")
                 why = _ADDRESS_TAKEN if addresses.has(wanted) else _ADDRESS_ELSEWHERE
                 detail = f"failed to allocate IP {wanted}: {why}"
                 raise _refused(obj, field_invalid("spec.clusterIPs", [wanted], detail))
