@@ -358,7 +358,7 @@ async def test_a_sidecar_outlives_the_main_container_and_shares_its_volume(rig: 
         "name": "sidecar",
         "image": "none",
         "restartPolicy": "Always",
-        "command": ["sh", "-c", f"touch /{place}/up; trap 'echo end; exit 0' TERM; while :; do sleep 0.05; done"],
+        "command": ["sh", "-c", f"trap 'echo end; exit 0' TERM; touch /{place}/up; while :; do sleep 0.05; done"],
         "volumeMounts": [{"name": "data", "mountPath": f"/{place}"}],
     }
     script = f"until [ -e /{place}/up ]; do sleep 0.02; done; echo main"
