@@ -90,6 +90,8 @@ class TestAnswers:
         assert (answer.status, answer.message.startswith(message)) == (400, True), answer
 
     async def test_what_is_wrong_is_said_in_the_servers_order(self, api: Api) -> None:
+        answer = await api.delete(f"{MAPS}?fieldSelector=zz%3D1&propagationPolicy=Zz")
+        assert (answer.status, '"zz" is not a known field selector' in answer.message) == (400, True)
         answer = await api.delete(f"{MAPS}/c?propagationPolicy=Zz&dryRun=zz")
         assert [field for field, _ in answer.causes] == ["propagationPolicy", "dryRun"]
         answer = await api.post(f"{MAPS}?dryRun=zz&fieldManager={'x' * 129}&fieldValidation=zz", config_map())

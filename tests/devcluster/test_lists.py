@@ -165,6 +165,7 @@ class TestSelectors:
                 f"{MAPS}?fieldSelector=zz%3D1",
                 '"zz" is not a known field selector: only "metadata.name", "metadata.namespace"',
             ),
+            ("/api/v1/nodes?fieldSelector=metadata.namespace%3Dx", "field label not supported: metadata.namespace"),
             (f"{MAPS}?fieldSelector=zz", "invalid selector: 'zz'; can't understand 'zz'"),
             (f"{MAPS}?fieldSelector=a%3Db%3Dc", "invalid field selector: unescaped character in value: 61"),
         ],

@@ -347,6 +347,7 @@ POD: dict[str, tuple[Json, set[str]]] = {
             "Invalid volumes[0].projected",
             "Invalid volumes[0].projected.sources[1].serviceAccountToken.expirationSeconds",
             "Required volumes[0].projected.path",
+            "Forbidden volumes[0].projected.sources[1].serviceAccountToken",
             "NotSupported volumes[1].downwardAPI.fieldRef.fieldPath",
             "Invalid volumes[1].downwardAPI.path",
         },

@@ -40,6 +40,18 @@ class TestCreate:
         answer = await api.post(MAPS, {"data": {}})
         assert (answer.status, answer.causes) == (422, [("metadata.name", "FieldValueRequired")])
 
+    async def test_admission_comes_before_a_name_is_made(self, api: Api) -> None:
+        for metadata, name in (({"generateName": "gen-"}, "gen-"), ({}, "Unknown")):
+            refused = {**pod(priorityClassName="nosuch"), "metadata": metadata}
+            answer = await api.post(PODS, refused)
+            assert answer.message == f'pods "{name}" is forbidden: no PriorityClass with name nosuch was found'
+
+    async def test_a_generation_is_kept_where_no_rule_counts_it(self, api: Api) -> None:
+        assert (await api.create(MAPS, config_map(generation=7)))["metadata"]["generation"] == 7
+        assert (await api.create(PODS, pod(metadata={"generation": 7})))["metadata"]["generation"] == 1
+        answer = await api.post(MAPS, config_map("d", generation=-1))
+        assert answer.causes == [("metadata.generation", "FieldValueInvalid")]
+
     async def test_the_same_name_twice_is_already_there(self, api: Api) -> None:
         await api.create(MAPS, config_map())
         answer = await api.post(MAPS, config_map())
@@ -150,6 +162,8 @@ class TestVersions:
         answer = await api.put(f"{LEASES}/m", lease)
         assert (answer.status, answer.message.endswith("UID in precondition: zz, UID in object meta: ")) == (409, True)
         assert (await api.put(f"{MAPS}/c", config_map())).status == 404
+        service = {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}
+        assert (await api.put("/api/v1/namespaces/default/services/s", service)).status == 201
 
     async def test_one_that_is_no_number_is_an_error_of_the_servers(self, api: Api) -> None:
         await api.create(MAPS, config_map())
@@ -376,3 +390,14 @@ class TestPatches:
         answer = await api.patch(f"{MAPS}/c?fieldManager=x", config_map(), "application/apply-patch+yaml")
         assert (answer.status, answer.reason) == (415, "UnsupportedMediaType")
         assert "does not serve server-side apply; use client-side apply" in answer.message
+
+
+async def test_an_event_is_looked_at_before_its_metadata_and_may_have_any_name(api: Api) -> None:
+    events = "/api/v1/namespaces/default/events"
+    event: dict[str, Any] = {"metadata": {"name": "Upper_1", "namespace": "default", "finalizers": ["short"]}}
+    assert (await api.post(events, {**event, "involvedObject": {"namespace": "default"}})).status == 201
+    event["metadata"] = {"name": "a%b", "labels": {"a b": ""}}
+    answer = await api.post(events, {**event, "involvedObject": {"namespace": "other"}})
+    assert answer.causes == [("involvedObject.namespace", "FieldValueInvalid")]
+    answer = await api.post(events, {**event, "involvedObject": {"namespace": "default"}})
+    assert [field for field, _ in answer.causes] == ["metadata.name", "metadata.labels"]

@@ -15,6 +15,7 @@ from virtual_kubelet.devcluster.object_meta import (
     generate_name,
     inherit,
     is_deleting,
+    path_segment_problems,
     validate_kube_finalizers,
     validate_meta,
     validate_meta_content,
@@ -74,6 +75,7 @@ class GenericRegistry:
     def create(self, obj: dict[str, Any], *, dry_run: bool = False) -> StoredObject | dict[str, Any]:
         """Store a new object; the object itself is returned when nothing is to be stored. Raises 409 and 422."""
         resource, metadata = self.resource, obj["metadata"]
+        resource.admit(obj)
         namespace = metadata.get("namespace", "")
         generated = not metadata.get("name") and bool(metadata.get("generateName"))
         for _ in range(_NAME_TRIES if generated else 1):
@@ -84,8 +86,14 @@ class GenericRegistry:
                 break
         fill_new(metadata, format_time(self.now()))
         resource.prepare_create(obj)
-        errors = validate_meta(metadata, resource.name_problems, namespaced=resource.namespaced)
-        errors += resource.validate_create(obj)
+        if resource.validates_metadata_last:
+            errors = resource.validate_create(obj)
+            errors = errors or validate_meta(
+                metadata, path_segment_problems, namespaced=resource.namespaced, names=False
+            )
+        else:
+            errors = validate_meta(metadata, resource.name_problems, namespaced=resource.namespaced)
+            errors += resource.validate_create(obj)
         if errors:
             raise invalid(resource.kind, metadata.get("name", ""), errors, resource.group)
         given = "" if dry_run else metadata.pop("resourceVersion", "")

@@ -14,6 +14,8 @@ __all__ = [
     "fill_new",
     "generate_name",
     "inherit",
+    "name_for_admission",
+    "path_segment_problems",
     "is_deleting",
     "validate_meta",
     "validate_meta_content",
@@ -36,9 +38,14 @@ def generate_name(base: str) -> str:
     return base[:_LONGEST_BASE] + "".join(random.choices(_SUFFIX, k=5))
 
 
+def name_for_admission(metadata: dict[str, Any]) -> str:
+    """What admission calls a new object: it may have no name yet."""
+    return metadata.get("name") or metadata.get("generateName") or "Unknown"
+
+
 def fill_new(metadata: dict[str, Any], now: str) -> None:
     """What the server decides when an object is created."""
-    for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "generation", "managedFields", "selfLink"):
+    for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "managedFields", "selfLink"):
         metadata.pop(field, None)
     metadata["uid"] = str(uuid.uuid4())
     metadata["creationTimestamp"] = now
@@ -86,9 +93,9 @@ def is_deleting(obj: dict[str, Any]) -> bool:
 
 
 def validate_meta(
-    metadata: dict[str, Any], name_problems: Callable[[str], list[str]], *, namespaced: bool
+    metadata: dict[str, Any], name_problems: Callable[[str], list[str]], *, namespaced: bool, names: bool = True
 ) -> list[FieldError]:
-    """Of a new object, its name chosen already."""
+    """Of a new object, its name chosen already; ``names``: with those that only Kubernetes' own finalizers may have."""
     errors: list[FieldError] = []
     base, name = metadata.get("generateName", ""), metadata.get("name", "")
     if base:
@@ -103,12 +110,16 @@ def validate_meta(
         errors += [field_invalid("metadata.name", name, problem) for problem in problems]
     if namespaced and not metadata.get("namespace"):
         errors.append(required("metadata.namespace"))
-    return errors + validate_meta_content(metadata) + validate_kube_finalizers(metadata)
+    errors += validate_meta_content(metadata)
+    return errors + validate_kube_finalizers(metadata) if names else errors
 
 
 def validate_meta_content(metadata: dict[str, Any]) -> list[FieldError]:
     """Labels, annotations, owners, finalizers."""
-    errors = _validate_maps(metadata)
+    errors: list[FieldError] = []
+    if (generation := metadata.get("generation", 0)) < 0:
+        errors.append(field_invalid("metadata.generation", generation, "must be greater than or equal to 0"))
+    errors += _validate_maps(metadata)
     errors += _validate_owners(metadata.get("ownerReferences") or [])
     return errors + _validate_finalizers(metadata.get("finalizers") or [])
 

@@ -135,7 +135,7 @@ class Reader:
         """Raises 400, 406, 410."""
         request, resource = call.request, call.info.resource
         shown = negotiate(request.headers.get("accept"))
-        options = ListOptions.parse(request.query, resource.selectable, watch=False)
+        options = ListOptions.parse(request.query, resource, watch=False)
         objects, metadata = self.select(call, options)
         include = request.query.get("includeObject")
         now = self._state.clock.now()
@@ -148,7 +148,7 @@ class Reader:
         shown = negotiate(request.headers.get("accept"))
         if shown.kind == "PartialObjectMetadataList":
             shown = shown._replace(kind="PartialObjectMetadata")
-        options = ListOptions.parse(request.query, resource.selectable, watch=True)
+        options = ListOptions.parse(request.query, resource, watch=True)
         revision = parse_revision(options.revision) or 0
         encoder = None if shown.kind == "" else self._encoder(registry, shown, request.query.get("includeObject"))
         # What is not durable yet, its watchers hear of when it is.

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from virtual_kubelet.devcluster.go_json import NotJson, decode_go_json
+from virtual_kubelet.devcluster.registry.resource import Resource
 from virtual_kubelet.devcluster.selectors import (
     FieldSelector,
     LabelSelector,
@@ -129,7 +130,7 @@ class ListOptions:
     initial_events: bool | None
 
     @classmethod
-    def parse(cls, query: QueryParameters, selectable: frozenset[str], *, watch: bool) -> ListOptions:
+    def parse(cls, query: QueryParameters, resource: Resource, *, watch: bool) -> ListOptions:
         """Raises ``StatusError`` 400 and 422; tokens and revisions are looked at by those who need them."""
         timeout, limit = _number(query, "timeoutSeconds"), _number(query, "limit")
         initial = query.get("sendInitialEvents")
@@ -147,7 +148,7 @@ class ListOptions:
         errors = options._watch_problems() if watch else options._list_problems()
         if errors:
             raise invalid("ListOptions", "", errors, "meta.k8s.io")
-        check_fields(options.fields, selectable)
+        check_fields(options.fields, resource.selectable, namespaced=resource.namespaced)
         return options
 
     def _watch_problems(self) -> list[FieldError]:

@@ -220,11 +220,12 @@ def parse_field_selector(text: str) -> FieldSelector:
     return FieldSelector(term for term in terms if term.field or term.value)
 
 
-def check_fields(selector: FieldSelector, supported: Collection[str]) -> None:
-    """Whether the kind supports all of its fields (name and namespace always are). Raises ``StatusError`` 400."""
-    for term in selector:
-        if term.field not in supported and term.field not in ("metadata.name", "metadata.namespace"):
-            raise _unsupported(term.field, supported)
+def check_fields(selector: FieldSelector, supported: Collection[str], *, namespaced: bool) -> None:
+    """Whether the kind supports all of its fields (its name always is). Raises ``StatusError`` 400."""
+    for field, _, _ in selector:
+        if field in supported or field == "metadata.name" or (namespaced and field == "metadata.namespace"):
+            continue
+        raise _unsupported(field, supported)
 
 
 def _unsupported(field: str, supported: Collection[str]) -> StatusError:

@@ -14,7 +14,7 @@ from virtual_kubelet.devcluster.decoding import (
 )
 from virtual_kubelet.devcluster.generic_registry import GenericRegistry, Preparation
 from virtual_kubelet.devcluster.node_restriction import NodeRestriction
-from virtual_kubelet.devcluster.object_meta import without_repeated_owners
+from virtual_kubelet.devcluster.object_meta import name_for_admission, without_repeated_owners
 from virtual_kubelet.devcluster.patching import apply_patch, patch_type
 from virtual_kubelet.devcluster.reading import Reader
 from virtual_kubelet.devcluster.registry.namespaces import IMMORTAL_NAMESPACES
@@ -101,7 +101,7 @@ class Writer:
         if stored.fields["status.phase"] == "Terminating":
             error = forbidden(
                 call.info.resource.plural,
-                obj["metadata"].get("name", ""),
+                name_for_admission(obj["metadata"]),
                 f"unable to create new content in namespace {namespace} because it is being terminated",
                 call.info.resource.group,
             )
@@ -234,8 +234,8 @@ class Writer:
     async def delete_collection(self, call: Call) -> Response:
         """Answers with what there was. Raises 400."""
         registry, resource = self._state.registry(call.info.resource), call.info.resource
+        selection = ListOptions.parse(call.request.query, resource, watch=False)
         options = await self.delete_options(call)
-        selection = ListOptions.parse(call.request.query, resource.selectable, watch=False)
         objects, metadata = self._reader.select(call, selection)
         for stored in objects:
             current = registry.objects.get(*stored.key)

@@ -60,6 +60,9 @@ class Nodes(Resource):
         return {"spec.unschedulable": "true" if obj["spec"].get("unschedulable") else "false"}
 
     def prepare_create(self, obj: dict[str, Any]) -> None:
+        """Its status is its creator's to say."""
+
+    def admit(self, obj: dict[str, Any]) -> None:
         """A new node is not ready until its controller has seen its Ready condition (TaintNodesByCondition)."""
         taints = obj["spec"].setdefault("taints", [])
         if not any(t.get("key") == NOT_READY_TAINT and t.get("effect") == "NoSchedule" for t in taints):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
 
+from virtual_kubelet.devcluster.object_meta import name_for_admission
 from virtual_kubelet.devcluster.registry.pod_level_resources import default_pod_resources
 from virtual_kubelet.devcluster.statuses import StatusError, forbidden
 from virtual_kubelet.objects.quantity import Quantity
@@ -101,7 +102,7 @@ def _admit_priority(obj: dict[str, Any]) -> None:
 
 
 def _refused(obj: dict[str, Any], why: str) -> StatusError:
-    return forbidden("pods", obj["metadata"].get("name", ""), why)
+    return forbidden("pods", name_for_admission(obj["metadata"]), why)
 
 
 def default_container(container: dict[str, Any]) -> None:

@@ -111,7 +111,20 @@ def validate_pod(spec: dict[str, Any]) -> list[FieldError]:
     if "preemptionPolicy" in spec:
         errors += one_of(spec["preemptionPolicy"], "spec.preemptionPolicy", _PREEMPTION)
     errors += validate_os(spec)
-    return errors + _padded_images(spec)
+    return errors + _tokens(spec) + _padded_images(spec)
+
+
+def _tokens(spec: dict[str, Any]) -> list[FieldError]:
+    """There is nobody whose token it could be."""
+    if spec.get("serviceAccountName"):
+        return []
+    detail = "must not be specified when serviceAccountName is not set"
+    return [
+        field_forbidden(f"spec.volumes[{index}].projected.sources[{number}].serviceAccountToken", detail)
+        for index, volume in enumerate(spec.get("volumes") or ())
+        for number, source in enumerate((volume.get("projected") or {}).get("sources") or ())
+        if "serviceAccountToken" in source
+    ]
 
 
 # Containers

@@ -55,6 +55,7 @@ class Pods(Resource):
     )
     selectable = frozenset(
         {
+            "spec.host",  # what spec.nodeName once was
             "spec.nodeName",
             "spec.restartPolicy",
             "spec.schedulerName",
@@ -75,6 +76,7 @@ class Pods(Resource):
     def fields(self, obj: dict[str, Any]) -> Mapping[str, str]:
         spec, status = obj["spec"], obj["status"]
         return {
+            "spec.host": spec.get("nodeName", ""),
             "spec.nodeName": spec.get("nodeName", ""),
             "spec.restartPolicy": spec.get("restartPolicy", ""),
             "spec.schedulerName": spec.get("schedulerName", ""),
@@ -92,10 +94,12 @@ class Pods(Resource):
     def default_status(self, obj: dict[str, Any]) -> None:
         default_pod_status(obj.get("status") or {})
 
-    def prepare_create(self, obj: dict[str, Any]) -> None:
+    def admit(self, obj: dict[str, Any]) -> None:
         if self._service_accounts is not None:
             self._service_accounts.admit(obj)
         admit_pod(obj)
+
+    def prepare_create(self, obj: dict[str, Any]) -> None:
         spec = obj["spec"]
         obj["metadata"]["generation"] = 1
         status: dict[str, Any] = {"phase": "Pending", "qosClass": quality_of_service(spec)}

@@ -72,6 +72,8 @@ class Resource:
     validates_new_metadata: ClassVar[bool] = True
     #: A real server's watch cache has it; lists "at any revision" come from there.
     cached: ClassVar[bool] = True
+    #: A new object's metadata is looked at only if the rest is right, and any name will do that can stand in a URL.
+    validates_metadata_last: ClassVar[bool] = False
     #: Kept only so many seconds after its last write; None: for ever.
     time_to_live: ClassVar[float | None] = None
 
@@ -108,6 +110,9 @@ class Resource:
 
     def created_by(self, obj: dict[str, Any], user: Mapping[str, Any]) -> None:
         """Note who creates it (``UserInfo``), where that is part of the object."""
+
+    def admit(self, obj: dict[str, Any]) -> None:
+        """Of a new object, which may have no name yet: what admission plugins add. Raises ``StatusError`` 403."""
 
     def prepare_create(self, obj: dict[str, Any]) -> None:
         """What a client may not decide, such as the status."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from virtual_kubelet.devcluster.object_meta import generate_name
+from virtual_kubelet.devcluster.object_meta import generate_name, name_for_admission
 from virtual_kubelet.devcluster.statuses import StatusError, forbidden
 
 __all__ = ["MOUNT_PATH", "ServiceAccountAdmission"]
@@ -93,4 +93,4 @@ def _refuse_references(pod: dict[str, Any]) -> None:
 
 
 def _refused(pod: dict[str, Any], why: str) -> StatusError:
-    return forbidden("pods", pod["metadata"].get("name", ""), why)
+    return forbidden("pods", name_for_admission(pod["metadata"]), why)

@@ -94,6 +94,7 @@ class Services(Resource):
         return "services/specs"
 
     returns_deleted = True
+    create_on_update = True
 
     def __init__(self, addresses: ClusterIPs) -> None:
         self._addresses = addresses
