@@ -141,6 +141,18 @@ class TestStatus:
             answer = await api.patch(f"{PODS}/p/status", {"status": body})
             assert (answer.status, answer.causes[0][0]) == (422, field), answer.body
 
+    @pytest.mark.parametrize(("action", "status"), [("Restart", 422), ("RestartAllContainers", 200)])
+    async def test_what_has_ended_for_good_comes_back_only_with_a_rule_that_restarts_all(
+        self, api: Api, action: str, status: int
+    ) -> None:
+        rule = {"action": action, "exitCodes": {"operator": "In", "values": [42]}}
+        ruled = {"name": "ruled", "image": "b", "restartPolicy": "Never", "restartPolicyRules": [rule]}
+        await api.create(PODS, pod(restartPolicy="Never", containers=[{"name": "main", "image": "b"}, ruled]))
+        ended = {"containerStatuses": [_status(terminated={"exitCode": 0})]}
+        assert (await api.patch(f"{PODS}/p/status", {"status": ended})).status == 200
+        again = {"containerStatuses": [_status(running={})]}
+        assert (await api.patch(f"{PODS}/p/status", {"status": again})).status == status
+
     async def test_the_single_address_and_the_list_agree(self, api: Api) -> None:
         await api.create(PODS, pod())
         answer = await api.patch(f"{PODS}/p/status", {"status": {"podIP": "10.0.0.1"}})

@@ -165,8 +165,9 @@ def validate_pod_status(new: dict[str, Any], old: dict[str, Any]) -> list[FieldE
         errors += [field_invalid("status.nominatedNodeName", node, problem) for problem in dns_subdomain_problems(node)]
     if status.get("qosClass", "") != before.get("qosClass", ""):
         errors.append(field_invalid("status.qosClass", status.get("qosClass", ""), "field is immutable"))
-    errors += _terminated_stay(status, before, "containerStatuses", spec, spec.get("containers") or [])
-    errors += _terminated_stay(status, before, "initContainerStatuses", spec, spec.get("initContainers") or [])
+    if not _may_restart_all(spec):
+        errors += _terminated_stay(status, before, "containerStatuses", spec, spec.get("containers") or [])
+        errors += _terminated_stay(status, before, "initContainerStatuses", spec, spec.get("initContainers") or [])
     never = {"restartPolicy": "Never"}
     errors += _terminated_stay(status, before, "ephemeralContainerStatuses", never, [])
     errors += _addresses(status.get("podIPs") or [], "status.podIPs")
@@ -174,6 +175,12 @@ def validate_pod_status(new: dict[str, Any], old: dict[str, Any]) -> list[FieldE
     if hosts and hosts[0].get("ip", "") != status.get("hostIP", ""):
         errors.append(field_invalid("status.hostIPs[0].ip", hosts[0].get("ip", ""), "must be equal to `hostIP`"))
     return errors + _addresses(hosts, "status.hostIPs")
+
+
+def _may_restart_all(spec: dict[str, Any]) -> bool:
+    """Whether a rule may bring all containers back to life (podutil.AllContainersCouldRestart)."""
+    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    return any(r.get("action") == "RestartAllContainers" for c in containers for r in c.get("restartPolicyRules") or ())
 
 
 def _terminated_stay(
