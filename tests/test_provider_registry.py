@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 from virtual_kubelet.errors import ProviderConfigError
-from virtual_kubelet.provider_registry import installed_providers, load_provider
+from virtual_kubelet.provider_registry import _APART, GROUP, installed_providers, load_provider
 
 Write = Callable[[str, str], str]
 
@@ -50,6 +52,24 @@ def refusal(name: str) -> ProviderConfigError:
     with pytest.raises(ProviderConfigError) as refused:
         load_provider(name)
     return refused.value
+
+
+def test_one_that_is_a_distribution_of_its_own_says_how_to_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = entry_points(group=GROUP).select(name="mock")
+    monkeypatch.setattr("virtual_kubelet.provider_registry.entry_points", lambda group: own)
+    with pytest.raises(
+        ProviderConfigError, match=r"the provider 'docker' is not installed; known ones: mock"
+    ) as caught:
+        load_provider("docker")
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("pip install virtual-kubelet-docker, or in a clone")
+
+
+def test_the_providers_apart_are_those_of_this_repository(repository: Path) -> None:
+    distributions = {
+        path.parent.name: tomllib.loads(path.read_text()) for path in repository.glob("providers/*/pyproject.toml")
+    }
+    assert {name: file["project"]["name"] for name, file in distributions.items()} == _APART
 
 
 def test_an_unknown_name_lists_the_known_ones_and_suggests_the_closest() -> None:

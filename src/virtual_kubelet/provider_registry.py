@@ -19,6 +19,9 @@ __all__ = ["GROUP", "InstalledProvider", "ProviderFactory", "installed_providers
 
 GROUP: Final = "virtual_kubelet.providers"
 
+#: Providers of this project that are distributions of their own.
+_APART: Final = {"docker": "virtual-kubelet-docker"}
+
 #: Takes a ``ProviderContext``, gives a provider, or an awaitable of one.
 ProviderFactory = Callable[..., Any]
 
@@ -58,6 +61,11 @@ def load_provider(name: str) -> ProviderFactory:
     module, separator, path = name.partition(":")
     if not separator:
         known = installed_providers()
+        if name not in known and name in _APART:
+            raise ProviderConfigError(
+                f"the provider {name!r} is not installed; known ones: {', '.join(known) or 'none'}",
+                hint=f"pip install {_APART[name]}, or in a clone of the repository: pip install ./providers/{name}",
+            )
         if name not in known:
             close = get_close_matches(name, known, 1)
             raise ProviderConfigError(
