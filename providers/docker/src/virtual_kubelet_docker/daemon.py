@@ -55,7 +55,10 @@ class Daemon:
 
     async def __aenter__(self) -> Daemon:
         """Raises ``DaemonError`` if there is no engine."""
-        self._docker = Docker(self._url, timeout=self._timeout)
+        try:
+            self._docker = Docker(self._url, timeout=self._timeout)
+        except (AssertionError, ValueError) as error:  # aiodocker asserts that it has found one
+            raise DaemonError(0, "no container engine was found, or its address is none") from error
         try:
             self.version = await self.get("version")
             self.info = await self.get("info")
@@ -78,7 +81,7 @@ class Daemon:
 
     @property
     def address(self) -> str:
-        return str(self._client.docker_host if self._docker is not None and self._url is None else self._url)
+        return self._url or str(self._client._connection_info)  # its docker_host has no path any more
 
     @property
     def _client(self) -> Docker:
