@@ -138,6 +138,6 @@ async def test_a_list_without_end_where_no_list_belongs(api: Api) -> None:
 async def test_server_side_apply_says_what_to_use_instead_whether_the_object_is_there_or_not(
     api: Api, one_map: str, name: str
 ) -> None:
-    answer = await api.patch(f"{MAPS}/{name}?fieldManager=x", MAP, "application/apply-patch+yaml")
+    answer = await api.patch(f"{MAPS}/{name}?fieldManager=x&force=true", MAP, "application/apply-patch+yaml")
     assert (answer.status, answer.reason) == (415, "UnsupportedMediaType")
     assert "use client-side apply (kubectl apply without --server-side)" in answer.message

@@ -154,8 +154,8 @@ class Writer:
     async def patch(self, call: Call, prepare: Preparation) -> Response:
         """Raises 400, 404, 409, 415, 422."""
         registry, resource = self._state.registry(call.info.resource), call.info.resource
-        options = WriteOptions.parse(call.request.query, "PatchOptions")
         media_type = patch_type(call.request.headers.get("content-type"))
+        options = WriteOptions.parse(call.request.query, "PatchOptions")
         body = await call.request.body()
         stored = registry.get(call.info.namespace, call.info.name)
         decoded = stored.decode()
