@@ -49,7 +49,7 @@ class ControlPlane:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[ControlPlane]:
-        bootstrap(self.state, 6443)
+        bootstrap(self.state)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(controller.run()) for controller in self.controllers]
             yield self

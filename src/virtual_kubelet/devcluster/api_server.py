@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 from virtual_kubelet.devcluster.authentication import Authenticator
 from virtual_kubelet.devcluster.authorization import Authorizer, denial
 from virtual_kubelet.devcluster.call import Call, json_response
+from virtual_kubelet.devcluster.described_lists import DescribedLists
 from virtual_kubelet.devcluster.discovery import Discovery
 from virtual_kubelet.devcluster.durability import Durability
 from virtual_kubelet.devcluster.faults import Fault, FaultKind, Faults
@@ -74,6 +75,7 @@ class ApiServer:
         proxy: NodeProxy,
         streams: StreamProxy,
         metrics: MetricsApi,
+        described: DescribedLists,
         faults: Faults,
         durability: Durability | None = None,
     ) -> None:
@@ -89,6 +91,7 @@ class ApiServer:
         self._proxy = proxy
         self._streams = streams
         self._metrics = metrics
+        self._described = described
         self._faults = faults
         self._durability = durability
 
@@ -180,6 +183,8 @@ class ApiServer:
         info = call.info
         if info.subresource:
             return await self._subresource(call)
+        if not info.resource.in_discovery:
+            return self._described.answer(call)
         if not self._is_stored(info.resource):
             answers = self._metrics if info.resource in METRICS else self._reviews
             return await answers.answer(call)
@@ -204,7 +209,7 @@ class ApiServer:
     @staticmethod
     def _is_stored(resource: Resource) -> bool:
         """Others are only answered."""
-        return resource.verbs != ("create",) and resource not in METRICS
+        return resource.in_discovery and resource.verbs != ("create",) and resource not in METRICS
 
     async def _subresource(self, call: Call) -> Response:
         info = call.info

@@ -1,4 +1,4 @@
-"""What is there before the first client: namespaces, the API server's own Service."""
+"""What is there before the first client: namespaces."""
 
 from __future__ import annotations
 
@@ -19,19 +19,8 @@ def create(state: ClusterState, registry: GenericRegistry, obj: dict[str, Any]) 
     registry.create(regular)
 
 
-def bootstrap(state: ClusterState, port: int) -> None:
-    """What is not there yet; ``port``: the API server's."""
+def bootstrap(state: ClusterState) -> None:
+    """What is not there yet."""
     for name in _NAMESPACES:
         if state.namespaces.objects.get("", name) is None:
             create(state, state.namespaces, {"metadata": {"name": name}})
-    ports = [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}]
-    stored = state.services.objects.get("default", "kubernetes")
-    if stored is not None:
-        state.services.change(stored, lambda service: service["spec"].update(ports=ports))
-        return
-    metadata = {
-        "name": "kubernetes",
-        "namespace": "default",
-        "labels": {"component": "apiserver", "provider": "kubernetes"},
-    }
-    create(state, state.services, {"metadata": metadata, "spec": {"clusterIP": state.addresses.first, "ports": ports}})

@@ -24,6 +24,7 @@ from virtual_kubelet.devcluster.cluster_identity import ClusterIdentity
 from virtual_kubelet.devcluster.cluster_state import ClusterState
 from virtual_kubelet.devcluster.controller import Controller
 from virtual_kubelet.devcluster.data_directory import QUOTA_BYTES, DataDirectory, NotStored, Saved, damaged
+from virtual_kubelet.devcluster.described_lists import DescribedLists
 from virtual_kubelet.devcluster.discovery import Discovery
 from virtual_kubelet.devcluster.durability import Durability
 from virtual_kubelet.devcluster.expiry import Expiry
@@ -35,6 +36,7 @@ from virtual_kubelet.devcluster.node_lifecycle import GRACE_PERIOD, STARTUP_GRAC
 from virtual_kubelet.devcluster.node_proxy import NodeProxy
 from virtual_kubelet.devcluster.node_restriction import NodeRestriction
 from virtual_kubelet.devcluster.openapi import OpenApi
+from virtual_kubelet.devcluster.own_service_controller import OwnServiceController
 from virtual_kubelet.devcluster.pod_gc import QUARANTINE, PodGarbageCollector
 from virtual_kubelet.devcluster.pod_index import PodIndex
 from virtual_kubelet.devcluster.reading import Reader
@@ -250,15 +252,14 @@ class DevCluster:
 
     async def _run(self, started: asyncio.Future[None]) -> None:
         assert self._server is not None
+        admission = self._service_account_admission
         state = await asyncio.to_thread(  # it reads a file
-            ClusterState,
-            clock=self._clock,
-            history=self._history,
-            service_account_admission=self._service_account_admission,
+            ClusterState, clock=self._clock, history=self._history, service_account_admission=admission
         )
         pods = PodIndex(state.pods.objects)
         authorizer = Authorizer(pods)
         controllers: list[Controller[Any] | Expiry] = [
+            OwnServiceController(state, self._port),
             ServiceAccountController(state, self.ca_pem.decode()),
             NamespaceController(state),
             GarbageCollector(state),
@@ -281,7 +282,7 @@ class DevCluster:
             self._saved = Saved({}, [])
         self._handler = self._assemble(state, pods, authorizer)
         self._state = state
-        bootstrap(state, self._port)
+        bootstrap(state)
         async with asyncio.TaskGroup() as group:
             for controller in controllers:
                 group.create_task(controller.run())
@@ -314,6 +315,7 @@ class DevCluster:
             proxy=self._proxy,
             streams=self._streams,
             metrics=MetricsApi(state, self._proxy),
+            described=DescribedLists(state, self._url_host.strip("[]"), self._port),
             faults=self.faults,
             durability=self._durability,
         )

@@ -9,6 +9,7 @@ from virtual_kubelet.clock import Clock
 from virtual_kubelet.devcluster.generic_registry import GenericRegistry
 from virtual_kubelet.devcluster.registry.certificate_signing_requests import CertificateSigningRequests
 from virtual_kubelet.devcluster.registry.config_maps import ConfigMaps
+from virtual_kubelet.devcluster.registry.described import DESCRIBED
 from virtual_kubelet.devcluster.registry.events import Events
 from virtual_kubelet.devcluster.registry.leases import Leases
 from virtual_kubelet.devcluster.registry.metrics import METRICS
@@ -65,7 +66,7 @@ class ClusterState:
         self.certificate_requests = self._serve(CertificateSigningRequests(clock.now))
         self.resources: dict[tuple[str, str], Resource] = {
             **{key: registry.resource for key, registry in self._registries.items()},
-            **{answered.key: answered for answered in (*REVIEWS, *METRICS)},
+            **{answered.key: answered for answered in (*REVIEWS, *METRICS, *DESCRIBED)},
         }
 
     def _service_account(self, namespace: str, name: str) -> dict[str, Any] | None:

@@ -55,7 +55,7 @@ class Discovery:
     def __init__(self, resources: Iterable[Resource], address: str) -> None:
         """``address``: host and port, for the oldest of the documents."""
         groups: dict[str, dict[str, list[Resource]]] = {}
-        for resource in sorted(resources, key=lambda r: r.plural):
+        for resource in sorted((r for r in resources if r.in_discovery), key=lambda r: r.plural):
             groups.setdefault(resource.group, {}).setdefault(resource.version, []).append(resource)
         # Indented, as the API server does with this one.
         self._documents: dict[str, bytes] = {"/version": json.dumps(VERSION, indent=2).encode()}

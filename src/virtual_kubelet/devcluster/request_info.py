@@ -92,6 +92,8 @@ class ResourceTable:
     @staticmethod
     def _verb(method: str, resource: Resource, namespace: str, name: str, subresource: str, watch: bool) -> str:
         verb = _VERBS.get(method)
+        if not resource.in_discovery and (method != "GET" or name or watch):
+            raise resource_not_found()
         if verb is None:
             raise method_not_allowed()
         if subresource:

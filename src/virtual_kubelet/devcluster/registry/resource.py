@@ -57,6 +57,8 @@ class Resource:
     short_names: ClassVar[Sequence[str]] = ()
     categories: ClassVar[Sequence[str]] = ()
     verbs: ClassVar[Sequence[str]] = STANDARD_VERBS
+    #: Otherwise clients do not know of it, and other verbs than its own are 404.
+    in_discovery: ClassVar[bool] = True
     storage_version_hash: ClassVar[str] = ""
     subresources: ClassVar[Sequence[Subresource]] = ()
     columns: ClassVar[Sequence[Column]] = (NAME_COLUMN, column("Age"))
