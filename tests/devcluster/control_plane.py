@@ -19,6 +19,7 @@ from virtual_kubelet.devcluster.request_options import DeleteOptions
 from virtual_kubelet.devcluster.scheduler import Scheduler
 from virtual_kubelet.devcluster.taint_eviction import TaintEvictionController
 from virtual_kubelet.objects.patches import apply_merge_patch
+from virtual_kubelet.objects.times import format_micro_time
 
 Json = dict[str, Any]
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -97,7 +98,7 @@ class ControlPlane:
 
     def renew(self, name: str = "node") -> None:
         """The kubelet renews its Lease."""
-        spec = {"holderIdentity": name, "renewTime": self.state.clock.now().isoformat()}
+        spec = {"holderIdentity": name, "renewTime": format_micro_time(self.state.clock.now())}
         stored = self.state.leases.objects.get("kube-node-lease", name)
         if stored is None:
             metadata = {"name": name, "namespace": "kube-node-lease"}
