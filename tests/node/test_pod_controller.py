@@ -349,8 +349,8 @@ async def test_the_grace_period_ends_a_pod_that_does_not() -> None:
         before = asyncio.get_running_loop().time()
         api.user_deletes("p", 20, now="2026-01-01T00:00:20Z")
         await until(lambda: not api.has("p"))
-        # Two seconds more than it was granted: to be killed, and to say so.
-        assert 20 <= asyncio.get_running_loop().time() - before <= 23
+        # Ten seconds more than it was granted: to be killed, and to say so.
+        assert 30 <= asyncio.get_running_loop().time() - before <= 31
 
 
 async def test_a_second_shorter_grace_period_counts_at_once() -> None:
@@ -364,7 +364,7 @@ async def test_a_second_shorter_grace_period_counts_at_once() -> None:
         before = asyncio.get_running_loop().time()
         api.user_deletes("p", 2, now="2026-01-01T00:00:03Z")
         await until(lambda: not api.has("p"))
-        assert asyncio.get_running_loop().time() - before < 5
+        assert asyncio.get_running_loop().time() - before < 13
         assert [one.metadata.deletion_grace_period_seconds for one in provider.given[1:3]] == [300, 2]
 
 

@@ -23,6 +23,8 @@ from virtual_kubelet_docker.process_rights import container_user, lowest_oom_sco
 
 pytestmark = pytest.mark.may_block
 
+CAP_SYS_ADMIN = 1 << 21
+
 
 async def test_the_hosts_processes_and_ipc_are_a_pods_that_asks_for_them(machine: Machine) -> None:
     hosts = [str(Path(f"/proc/self/ns/{kind}").readlink()) for kind in ("pid", "ipc")]
@@ -79,6 +81,35 @@ async def test_what_of_proc_is_hidden(machine: Machine) -> None:
     assert int(log) > 3
     _, log = await machine.run(pod(), shell(script, security_context=SecurityContext(proc_mount="Unmasked")))
     assert int(log) == 0
+
+
+async def test_a_privileged_container_has_all_rights_and_devices_that_this_machine_gives(machine: Machine) -> None:
+    """The machine may itself be a container that lacks some."""
+    script = "grep -e CapEff -e Seccomp: /proc/self/status; ls /dev; mount -t tmpfs none /tmp 2>&1 && echo mounted"
+
+    async def of(privileged: bool | None = None) -> tuple[int, str, set[str], bool]:
+        _, log = await machine.run(pod(), shell(script, security_context=SecurityContext(privileged=privileged)))
+        rights, seccomp, *devices = log.decode().splitlines()
+        return int(rights.split()[1], 16), seccomp.split()[1], {*devices}, devices[-1] == "mounted"
+
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
+    ours = int(status["CapBnd"], 16)
+    rights, seccomp, devices, mounted = await of()
+    assert rights & CAP_SYS_ADMIN == 0
+    assert (seccomp, mounted) == ("2", False)
+    special = {
+        path.name for path in map(Path, ("/dev/kmsg", "/dev/fuse", "/dev/loop-control")) if path.is_char_device()
+    }
+    assert special.isdisjoint(devices)
+    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+    if machine.engine.kind == "dockerd" and ours != (1 << last + 1) - 1:
+        with pytest.raises(ContainerStartError, match="unable to apply caps"):  # it gives all, or nothing
+            await of(privileged=True)
+        return
+    rights, seccomp, devices, mounted = await of(privileged=True)
+    assert rights == ours
+    assert (seccomp, mounted) == (status["Seccomp"], bool(ours & CAP_SYS_ADMIN))
+    assert special <= devices
 
 
 async def test_as_whom_a_container_runs_is_known(machine: Machine) -> None:

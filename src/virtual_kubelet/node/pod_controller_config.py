@@ -58,7 +58,7 @@ class PodControllerConfig:
     workers: int = 10
     slow_after: float = 10.0
     most_slow: int = 90
-    kill_margin: float = 2.0
+    kill_margin: float = 10.0
     status_writers: int = 24
     provider_call_timeout: float = 900.0
     poll_interval: float = 5.0

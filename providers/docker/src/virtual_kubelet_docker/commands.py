@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Sequence
@@ -15,6 +16,8 @@ from virtual_kubelet_docker.daemon import Daemon, DaemonError, TwoWay
 from virtual_kubelet_docker.exec_refusal import ExecRefusal
 
 __all__ = ["attach", "run_command"]
+
+log = logging.getLogger(__name__)
 
 #: Seconds until an engine whose stream has ended must know the exit code; it is asked again after the second one, doubled.
 _EXIT_CODE: Final = 30.0
@@ -125,28 +128,35 @@ async def _feed(source: InputStream, target: TwoWay) -> None:
 
 async def _resize(daemon: Daemon, path: str, sizes: AsyncIterator[TerminalSize]) -> None:
     async for size in sizes:
+        failure = None
         for _ in range(10):
             try:
                 await daemon.request("POST", path, params={"h": size.height, "w": size.width})
                 break
-            except DaemonError:  # a command has no terminal before it runs, and none after
+            except DaemonError as error:  # a command has no terminal before it runs, and none after
+                failure = error
                 await asyncio.sleep(0.1)
+        else:
+            log.info("a terminal was not given the size of its client: %s", failure)
 
 
 async def _exit_code(daemon: Daemon, exec_id: str) -> int:
     pause = _ASK_AGAIN
-    async with asyncio.timeout(_EXIT_CODE):
-        while True:
-            inspected = await daemon.get(f"exec/{exec_id}/json")
-            if not inspected["Running"] and inspected.get("ExitCode") is not None:
-                return int(inspected["ExitCode"])
-            await asyncio.sleep(pause)
-            pause = min(1.0, pause * 2)
+    try:
+        async with asyncio.timeout(_EXIT_CODE):
+            while True:
+                inspected = await daemon.get(f"exec/{exec_id}/json")
+                if not inspected["Running"] and inspected.get("ExitCode") is not None:
+                    return int(inspected["ExitCode"])
+                await asyncio.sleep(pause)
+                pause = min(1.0, pause * 2)
+    except TimeoutError:
+        raise TransientError("the container engine does not say with which code the command has ended") from None
 
 
 async def _kill(daemon: Daemon, exec_id: str) -> None:
     """End a command whose client has gone. The engine has no request for it; it knows the number of the process."""
-    with suppress(DaemonError, ProcessLookupError, PermissionError):
+    try:
         for _ in range(20):
             pid = (inspected := await daemon.get(f"exec/{exec_id}/json")).get("Pid")
             if not inspected["Running"]:
@@ -155,6 +165,9 @@ async def _kill(daemon: Daemon, exec_id: str) -> None:
                 break
             await asyncio.sleep(0.05)  # it is being started
         else:
+            log.warning(
+                "a command whose client has gone may go on: the container engine does not say which process it is"
+            )
             return
         handle = os.pidfd_open(pid)
         try:
@@ -167,6 +180,11 @@ async def _kill(daemon: Daemon, exec_id: str) -> None:
                         os.kill(child, signal.SIGKILL)
         finally:
             os.close(handle)
+    except ProcessLookupError:
+        return  # it has ended
+    except (DaemonError, PermissionError) as error:
+        if not isinstance(error, DaemonError) or error.status != 404:  # it went with its container
+            log.warning("a command whose client has gone goes on: %s", error)
 
 
 def _descendants(pid: int) -> list[int]:
@@ -187,7 +205,8 @@ async def _failure(daemon: Daemon, container_id: str, name: str, error: DaemonEr
     """Engines differ in how they say that a container does not run: so it is asked for."""
     if error.status == 0:
         return error
-    with suppress(DaemonError):
-        if (await daemon.get(f"containers/{container_id}/json"))["State"].get("Running"):
-            return error
-    return NotFoundError(f'container not found ("{name}")')
+    try:
+        runs = (await daemon.get(f"containers/{container_id}/json"))["State"].get("Running")
+    except DaemonError as second:
+        runs = second.status != 404  # nobody knows: so the first error counts
+    return error if runs else NotFoundError(f'container not found ("{name}")')

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -97,7 +96,7 @@ class DockerRuntime:
         self._removals = Removals(self.daemon)
         self._lowest_oom_score = 0
         self._starting: set[str] = set()
-        self._started: dict[str, datetime] = {}
+        self._instances: dict[str, ContainerInstance] = {}
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> DockerRuntime:
@@ -149,14 +148,15 @@ class DockerRuntime:
         self._starting.add(name)
         try:
             container_id = await self._created(name, config)
+            self._watch.runs(container_id)
             try:
                 await self.daemon.request("POST", f"containers/{container_id}/start")
             except DaemonError as error:
                 if error.status == 0:
                     raise
+                self._watch.forget(container_id)
                 await self._removals.remove(container_id)
                 raise await self._start_error(config, error) from None
-            self._watch.runs(container_id)
             inspected = await self.daemon.get(f"containers/{container_id}/json")
             user = None
             if self.daemon.is_local:
@@ -178,14 +178,17 @@ class DockerRuntime:
         self._watch.kill_requested(container_id)
         await self._removals.remove(container_id)
         self._watch.forget(container_id)
-        self._started.pop(container_id, None)
+        self._instances.pop(container_id, None)
 
     async def list_containers(self) -> Sequence[ContainerInstance]:
         listed = await self.daemon.get("containers/json", all=True, filters=self._owner.filters())
         await self._removals.sweep([one["Id"] for one in listed])
         gate = asyncio.Semaphore(_AT_ONCE)
 
-        async def look(container_id: str) -> ContainerInstance | None:
+        async def look(container_id: str, runs: bool) -> ContainerInstance | None:
+            known = self._instances.get(container_id)
+            if known is not None and (known.exit is None) == runs:
+                return known  # none is started twice
             async with gate:
                 try:
                     inspected = await self.daemon.get(f"containers/{container_id}/json")
@@ -203,7 +206,7 @@ class DockerRuntime:
 
         async with asyncio.TaskGroup() as tasks:
             looks = [
-                tasks.create_task(look(one["Id"]))
+                tasks.create_task(look(one["Id"], one.get("State") == "running"))
                 for one in listed
                 if not is_sandbox(one.get("Labels") or {}) and one["Id"] not in self._removals.left
             ]
@@ -257,7 +260,8 @@ class DockerRuntime:
     # ContainerStatistics
 
     async def container_statistics(self, container_ids: Sequence[str]) -> Mapping[str, ContainerStats]:
-        return await container_statistics(self.daemon, container_ids, self._started, self._clock.now())
+        started = {one.id: one.started_at for one in self._instances.values()}
+        return await container_statistics(self.daemon, container_ids, started, self._clock.now())
 
     async def node_statistics(self) -> NodeStats:
         """Of the engine's machine, where that is this one."""
@@ -303,13 +307,11 @@ class DockerRuntime:
 
     async def _created(self, name: str, config: ContainerConfig) -> str:
         """The id of a container that waits for its start, or that is started already by an earlier try."""
-        inspected = await self._images.inspect(config.container.image or "")
-        image_user = "" if inspected is None else (inspected.get("Config") or {}).get("User") or ""
         spec = container_spec(
             config,
             owner=self._owner,
             settings=self._config,
-            image_user=image_user,
+            image_user="" if config.image is None else config.image.user,
             podman=self.daemon.is_podman,
             seccomp_profile=await self._seccomp_profile(config),
             oom_score=self._oom_score(config),
@@ -371,7 +373,7 @@ class DockerRuntime:
 
     def _known(self, inspected: Mapping[str, Any]) -> ContainerInstance:
         instance = container_instance(inspected, killed=self._watch.was_killed(inspected["Id"]))
-        self._started[instance.id] = instance.started_at
+        self._instances[instance.id] = instance
         if instance.exit is None:
             self._watch.runs(instance.id)
         return instance

@@ -1,7 +1,7 @@
 """Notices that containers end: by the engine's events, and by looking when those break off and now and then.
 
 Events only wake: what ended, and how, is asked of the engine. So nothing is lost while it is restarted, and a container that
-somebody removed behind our back counts as ended.
+somebody removed behind our back counts as ended. What cannot be asked is said once, and asked again until it can.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, Final
 
 from virtual_kubelet import ContainerExit, TransientError
 from virtual_kubelet_docker.daemon import Daemon, DaemonError
-from virtual_kubelet_docker.instances import container_exit
+from virtual_kubelet_docker.instances import container_exit, was_started
 from virtual_kubelet_docker.labels import Owner
 
 __all__ = ["ExitWatch"]
 
-#: Seconds until a broken stream of events is opened again: doubled from the first to the second.
+#: Seconds until a broken stream of events is opened again, or a look that failed is repeated: doubled from first to second.
 _RETRY: Final = (0.2, 5.0)
 #: Seconds between two looks at all that is thought to run; what an engine forgets to tell is noticed then.
 _LOOK: Final = 30.0
@@ -48,15 +48,12 @@ class ExitWatch:
         self._exited = callback
 
     def runs(self, container_id: str) -> None:
-        """It was seen running: its end will be told."""
+        """It was seen running, or is about to be started: its end will be told."""
         self._running.add(container_id)
 
     def forget(self, container_id: str) -> None:
         self._running.discard(container_id)
         self._killed.discard(container_id)
-
-    def is_running(self, container_id: str) -> bool:
-        return container_id in self._running
 
     def kill_requested(self, container_id: str) -> None:
         self._killed.add(container_id)
@@ -100,56 +97,68 @@ class ExitWatch:
         if action == "kill":
             if str(attributes.get("signal")) in ("9", "SIGKILL", "KILL", "None"):
                 self._killed.add(container_id)
-        else:
+        elif container_id in self._running:  # else it was never started, or is removed by us
             self._check.put_nowait(container_id)
 
     async def _inspect_ended(self) -> None:
         while True:
             container_id = await self._check.get()
             try:
-                if not await self._inspect(container_id, unknown=False):
+                if not await self._inspect(container_id):
                     # The event may come before the engine has noted the end. Whoever is missed is found by the next look.
                     await asyncio.sleep(_NOTED)
-                    await self._inspect(container_id, unknown=False)
+                    await self._inspect(container_id)
             except TransientError as error:
-                self._log.debug("a container that has ended cannot be inspected: %s", error)
+                self._log.warning("container %s, which has ended, cannot be inspected: %s", container_id[:12], error)
                 self._look.set()
 
     async def _look_now_and_then(self) -> None:
+        retry, failing = _RETRY[0], False
         while True:
             try:
-                async with asyncio.timeout(self._look_every):
+                async with asyncio.timeout(retry if failing else self._look_every):
                     await self._look.wait()
             except TimeoutError:
                 pass
             self._look.clear()
             try:
-                listed = await self._daemon.get(
-                    "containers/json", all=True, filters=self._owner.filters(status=["running", "paused"])
-                )
-                alive = {one["Id"] for one in listed}
-                for container_id in self._running - alive:
-                    await self._inspect(container_id, unknown=True)
+                await self._look_at_all()
             except TransientError as error:
-                self._log.debug("containers cannot be listed just now: %s", error)  # the events' loop says it aloud
+                if not failing:
+                    self._log.warning("which containers run cannot be seen just now: %s", error)
+                retry = min(_RETRY[1], retry * 2) if failing else _RETRY[0]
+                failing = True
+            else:
+                if failing:
+                    self._log.info("which containers run can be seen again")
+                failing = False
 
-    async def _inspect(self, container_id: str, *, unknown: bool) -> bool:
-        """Whether it does not run any more."""
+    async def _look_at_all(self) -> None:
+        filters = self._owner.filters(status=["running", "paused"])
+        listed = await self._daemon.get("containers/json", all=True, filters=filters)
+        for container_id in self._running - {one["Id"] for one in listed}:
+            await self._inspect(container_id)
+
+    async def _inspect(self, container_id: str) -> bool:
+        """Whether it does not run any more, which is told; an engine may have several events of one end."""
+        if container_id not in self._running:
+            return True
         try:
             inspected = await self._daemon.get(f"containers/{container_id}/json")
         except DaemonError as error:
             if error.status != 404:
                 raise
-            if container_id in self._running:
-                self._tell(
-                    container_id, ContainerExit(137, datetime.now(UTC), reason="ContainerStatusUnknown", message=_GONE)
-                )
+            gone = ContainerExit(137, datetime.now(UTC), reason="ContainerStatusUnknown", message=_GONE)
+            self._tell(container_id, gone)
             return True
+        if not was_started(inspected):
+            return False
         ended = container_exit(inspected, killed=container_id in self._killed)
-        if ended is not None and (container_id in self._running or not unknown):
+        if ended is not None:
             self._tell(container_id, ended)
         return ended is not None
 
     def _tell(self, container_id: str, ended: ContainerExit) -> None:
-        self._running.discard(container_id)
-        self._exited(container_id, ended)
+        if container_id in self._running:  # it may have been removed by us meanwhile
+            self._running.discard(container_id)
+            self._exited(container_id, ended)

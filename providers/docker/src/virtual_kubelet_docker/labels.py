@@ -61,7 +61,15 @@ class Owner:
 
     def filters(self, **more: Any) -> str:
         """A filter for all that is its own, as the API takes it."""
-        return json.dumps({"label": [f"{name}={value}" for name, value in self.labels.items()], **more})
+        return _filters(self.labels, **more)
+
+    def filters_of_sandboxes(self, uid: str = "") -> str:
+        """A filter for infra containers: those of one pod, or all."""
+        return _filters({**self.labels, _KIND: _SANDBOX, **({_UID: uid} if uid else {})})
+
+
+def _filters(labels: Mapping[str, str], **more: Any) -> str:
+    return json.dumps({"label": [f"{name}={value}" for name, value in labels.items()], **more})
 
 
 def container_labels(owner: Owner, config: ContainerConfig) -> dict[str, str]:

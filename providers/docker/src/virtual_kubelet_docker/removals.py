@@ -55,11 +55,22 @@ class Removals:
                 await self._end(container_id)
                 self._left[container_id] = others
                 return False
-            # 409: somebody removes it already.
-            if error.status not in (404, 409):
+            if error.status != 404 and not (error.status == 409 and await self._is_going(container_id, error)):
                 raise
         self._left.pop(container_id, None)
         return True
+
+    async def _is_going(self, container_id: str, error: DaemonError) -> bool:
+        """Whether somebody removes it already."""
+        if "already in progress" in str(error):  # Docker, whose state of it does not say so at once
+            return True
+        try:
+            state = (await self._daemon.get(f"containers/{container_id}/json"))["State"]
+        except DaemonError as error:
+            if error.status != 404:
+                raise
+            return True
+        return bool(state.get("Status") == "removing")
 
     async def _end(self, container_id: str) -> None:
         try:

@@ -76,6 +76,7 @@ class DaemonSandboxes:
         )
         name = sandbox_name(pod, number)
         made = await self._daemon.request("POST", "containers/create", params={"name": name}, body=spec)
+        self._watch.runs(made["Id"])
         try:
             await self._daemon.request("POST", f"containers/{made['Id']}/start")
         except DaemonError:
@@ -102,9 +103,8 @@ class DaemonSandboxes:
         return found
 
     async def _listed(self, uid: str = "") -> Sequence[Mapping[str, Any]]:
-        listed = await self._daemon.get("containers/json", all=True, filters=self._owner.filters())
-        of_pods = ((one, one.get("Labels") or {}) for one in listed)
-        return [one for one, labels in of_pods if is_sandbox(labels) and uid in ("", identity(labels)["uid"])]
+        listed = await self._daemon.get("containers/json", all=True, filters=self._owner.filters_of_sandboxes(uid))
+        return [one for one in listed if is_sandbox(one.get("Labels") or {})]
 
     async def _inspect(self, name: str) -> Mapping[str, Any] | None:
         try:
