@@ -1,4 +1,4 @@
-"""A group of processes (cgroup) for each pod and container: made, limited, entered, emptied, removed. Blocking.
+"""A group of processes (cgroup) for each pod and container: made, limited, emptied, removed. Blocking.
 
 Standard library only. Below a root that the node names, ``virtual-kubelet-HASH/podUID/CONTAINER-ATTEMPT``, where HASH is of
 the supervisor's directory: nobody else's groups are touched.
@@ -13,6 +13,7 @@ import os
 import signal
 import time
 
+from virtual_kubelet.providers.process.cgroup_entry import write_group_file
 from virtual_kubelet.providers.process.cgroup_files import (
     CONTROLLERS,
     MEMORY_FILES,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:  # typing is not worth its memory in a process that has to sta
     from typing import Any
 
 __all__ = [
-    "enter_groups",
     "find_controllers",
     "limit_groups",
     "make_groups",
@@ -91,7 +91,7 @@ def limit_groups(groups: dict[str, str], of_pod: dict[str, Any], own: dict[str, 
                 missing = not os.path.exists(os.path.join(where, file))
                 if missing and (optional or not name):  # in version 2 a controller may be no one's to give
                     continue
-                _write(where, file, content)
+                write_group_file(where, file, content)
 
 
 def resize_groups(groups: dict[str, str], name: str, of_pod: dict[str, Any], own: dict[str, Any]) -> None:
@@ -128,13 +128,7 @@ def resize_groups(groups: dict[str, str], name: str, of_pod: dict[str, Any], own
         why = short[0] if len(short) == 1 else f"[{', '.join(short)}]"
         raise OSError(errno.EBUSY, f"cannot decrease memory limits: {why}")
     for directory, file, content in writes:
-        _write(directory, file, content)
-
-
-def enter_groups(groups: dict[str, str], pid: int) -> None:
-    """Put a process into them; what it starts from then on is in them too. Raises ``OSError``."""
-    for path in groups.values():
-        _write(path, "cgroup.procs", str(pid))
+        write_group_file(directory, file, content)
 
 
 def was_killed(groups: dict[str, str]) -> bool:
@@ -183,18 +177,9 @@ def _enable(path: str) -> None:
     for name in _read(path, "cgroup.controllers").split():
         if name in CONTROLLERS and name not in _read(path, "cgroup.subtree_control").split():
             with contextlib.suppress(OSError):  # processes in a group that is not the root: it keeps them for itself
-                _write(path, "cgroup.subtree_control", f"+{name}")
+                write_group_file(path, "cgroup.subtree_control", f"+{name}")
 
 
 def _read(path: str, name: str) -> str:
     with open(os.path.join(path, name)) as file:
         return file.read()
-
-
-def _write(path: str, name: str, content: str) -> None:
-    # Not buffered: what the kernel refuses is to be seen here.
-    descriptor = os.open(os.path.join(path, name), os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, content.encode())
-    finally:
-        os.close(descriptor)

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
+import marshal
 import os
 import socket
 import subprocess
-import sys
 import termios
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import Any, Final
 
 from virtual_kubelet import AttachIO, InputStream, NotFoundError, OutputStream, TerminalSize, TransientError
 from virtual_kubelet.providers.process.descriptor import PIECE, Descriptor, widen
-from virtual_kubelet.providers.process.process_tree import kill, new_command_mark, processes_of_command
+from virtual_kubelet.providers.process.marks import new_command_mark
+from virtual_kubelet.providers.process.process_tree import kill, processes_of_command
+from virtual_kubelet.providers.process.small_program import small_program
 
 __all__ = ["resize", "run_command"]
 
-_SOURCE: Final = Path(__file__).resolve().parents[3]
-_PROGRAM: Final = (
-    "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from virtual_kubelet.providers.process.command_start import main; main(int(sys.argv[2]))"
-)
 #: Seconds from the start of the interpreter to the command's, on a busy machine.
 _START: Final = 60.0
 
@@ -58,8 +54,8 @@ async def run_command(
         ended = os.pidfd_open(process.pid)
         open_ends.callback(os.close, ended)
         try:
-            line = json.dumps({**wanted, **entered, "command_mark": command_mark, "tty": streams.tty})
-            failure = await _begin(ours, line.encode() + b"\n", enter)
+            given = marshal.dumps({**wanted, **entered, "command_mark": command_mark, "tty": streams.tty})
+            failure = await _begin(ours, len(given).to_bytes(4, "big") + given, enter)
             if failure is not None:
                 raise _start_error(container, wanted, failure)
             return await _converse(process, ended, ends, streams)
@@ -125,7 +121,7 @@ def _launch(theirs: socket.socket, ends: _Ends) -> subprocess.Popen[bytes]:
     with theirs:
         try:
             return subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _PROGRAM, str(_SOURCE), str(theirs.fileno())],
+                small_program("command_start", "main(int(sys.argv[2]))", str(theirs.fileno())),
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
@@ -140,32 +136,32 @@ def _launch(theirs: socket.socket, ends: _Ends) -> subprocess.Popen[bytes]:
 
 
 async def _begin(
-    ours: socket.socket, line: bytes, enter: Callable[[], Awaitable[Mapping[str, Any]]]
+    ours: socket.socket, given: bytes, enter: Callable[[], Awaitable[Mapping[str, Any]]]
 ) -> dict[str, Any] | None:
     """None once the command runs; else what was wrong."""
     try:
         async with asyncio.timeout(_START):
-            told = await _talk(ours, line, enter)
+            told = await _talk(ours, given, enter)
     except TimeoutError:
         return {"error": "start", "message": f"it has not begun within {_START:g} s"}
     if not told:
         return None
-    if not told.startswith(b"{"):
+    if not told.startswith(b"f"):
         return {"error": "start", "message": "its process has ended before it began"}
-    failure: dict[str, Any] = json.loads(told)
-    return failure
+    field, number, message = told[1:].decode(errors="replace").split("\0", 2)
+    return {"error": field, "errno": int(number), "message": message}
 
 
-async def _talk(ours: socket.socket, line: bytes, enter: Callable[[], Awaitable[Mapping[str, Any]]]) -> bytes:
+async def _talk(ours: socket.socket, given: bytes, enter: Callable[[], Awaitable[Mapping[str, Any]]]) -> bytes:
     """What the process says instead of running the command."""
     loop = asyncio.get_running_loop()
     told = b""
     with suppress(ConnectionError):
-        await loop.sock_sendall(ours, line)
+        await loop.sock_sendall(ours, given)
         told = await loop.sock_recv(ours, 1)
         if told == b"m":
             if (await enter())["mark"] is None:
-                return b'{"error": "container"}'
+                return b"fcontainer\x000\0"
             await loop.sock_sendall(ours, b"!")
             told = b""
         elif not told:
@@ -236,8 +232,10 @@ def _end(process: subprocess.Popen[bytes], mark: int, command_mark: int) -> None
     """Kill it and all that came of it; what forks meanwhile is found by the next look."""
     process.kill()
     process.wait()
+    pause = 0.005
     while kill(processes_of_command(mark, command_mark)):
-        continue
+        time.sleep(pause)  # on a busy machine it takes a while until what is killed has its turn to end
+        pause = min(2 * pause, 0.5)
 
 
 def _start_error(container: str, wanted: dict[str, Any], failure: dict[str, Any]) -> Exception:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import time
 
-from virtual_kubelet.providers.process.cgroups import enter_groups, limit_groups, make_groups, places
+from virtual_kubelet.providers.process.cgroup_entry import enter_groups
+from virtual_kubelet.providers.process.cgroups import limit_groups, make_groups, places
 from virtual_kubelet.providers.process.container_streams import ContainerStreams, refused
+from virtual_kubelet.providers.process.marks import new_mark
 from virtual_kubelet.providers.process.process_start import spawn
-from virtual_kubelet.providers.process.process_tree import new_mark, start_time_of
+from virtual_kubelet.providers.process.process_tree import start_time_of
 from virtual_kubelet.providers.process.supervised_container import Container
 from virtual_kubelet.providers.process.terminal import open_terminal, start_keeper
 from virtual_kubelet.providers.process.volume_links import make_links

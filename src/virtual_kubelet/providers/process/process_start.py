@@ -16,8 +16,8 @@ import signal
 import termios
 
 from virtual_kubelet.providers.process.becoming import become, execute
+from virtual_kubelet.providers.process.marks import set_mark
 from virtual_kubelet.providers.process.mount_namespace import make_namespace
-from virtual_kubelet.providers.process.process_tree import set_mark
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is not worth its memory in a process that has to stay small

@@ -10,8 +10,6 @@ is a number of that command's own below it.
 from __future__ import annotations
 
 import os
-import random
-import resource
 import signal
 
 __all__ = [
@@ -19,16 +17,11 @@ __all__ = [
     "kill",
     "mark_of",
     "members_of",
-    "new_command_mark",
-    "new_mark",
     "processes_of_command",
-    "set_mark",
     "start_time_of",
     "stat_of",
 ]
 
-_HIGHEST_MARK = 1 << 62
-_MARKS = 1 << 48
 _LIMIT_LINE = b"\nMax resident set"
 
 
@@ -51,25 +44,6 @@ def start_time_of(pid: int) -> int:
     """0 if it has ended."""
     found = stat_of(pid)
     return found[2] if found is not None else 0
-
-
-def new_mark() -> int:
-    """A number that no other container has. Raises ``OSError`` where the limit is low already, and cannot be raised."""
-    hard = resource.getrlimit(resource.RLIMIT_RSS)[1]
-    highest = _HIGHEST_MARK if hard == resource.RLIM_INFINITY else min(hard, _HIGHEST_MARK)
-    if highest <= _MARKS:
-        raise OSError(0, f"the limit of resident memory is {highest} bytes: containers' processes cannot be marked")
-    return highest - random.SystemRandom().randrange(1, _MARKS)
-
-
-def new_command_mark(mark: int) -> int:
-    """A number for one command in the container with this mark."""
-    return mark - random.SystemRandom().randrange(1, _MARKS >> 8)
-
-
-def set_mark(mark: int, command_mark: int | None = None) -> None:
-    """Mark this process, and all that will come of it."""
-    resource.setrlimit(resource.RLIMIT_RSS, (mark if command_mark is None else command_mark, mark))
 
 
 def members_of(marks: set[int], *, mains: set[int], known: set[int], everywhere: bool) -> set[int]:

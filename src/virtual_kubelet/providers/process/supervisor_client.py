@@ -8,24 +8,18 @@ import json
 import os
 import struct
 import subprocess
-import sys
 from collections.abc import Callable
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any, Final
 
 from virtual_kubelet import TransientError
+from virtual_kubelet.providers.process.small_program import small_program
 
 __all__ = ["SupervisorClient"]
 
-#: Where this package is imported from: without ``site`` (-S) and the environment (-I) Python does not know.
-_SOURCE: Final = Path(__file__).resolve().parents[3]
 #: Seconds between two looks whether there is a supervisor.
 _RECONNECT: Final = 0.02
-_PROGRAM: Final = (
-    "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from virtual_kubelet.providers.process.supervisor import main; sys.exit(main(sys.argv[2]))"
-)
 
 
 class SupervisorClient:
@@ -145,7 +139,7 @@ class SupervisorClient:
         log = os.open(self._directory / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             supervisor = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _PROGRAM, str(_SOURCE), str(self._directory)],
+                small_program("supervisor", "sys.exit(main(sys.argv[2]))", str(self._directory)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -185,4 +179,5 @@ class SupervisorClient:
             for answer in self._answers.values():
                 if not answer.done():
                     answer.set_exception(ConnectionError("the supervisor is gone"))
+                    answer.exception()  # who waited for it may have been cancelled at this moment: then nobody looks
         self._on_lost()

@@ -11,16 +11,13 @@ import os
 import socket
 import sys
 
+from virtual_kubelet.providers.process.small_program import small_program
+
 __all__ = ["fetch_terminal", "open_terminal", "start_keeper"]
 
 _SOCKET = "terminal.sock"
 #: Seconds for the keeper to hand it over: all it does is that.
 _PATIENCE = 10.0
-_SOURCE = os.path.abspath(__file__).rsplit("/", 4)[0]
-_PROGRAM = (
-    "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from virtual_kubelet.providers.process.terminal_keeper import main; main(*map(int, sys.argv[3:]))"
-)
 
 
 def open_terminal(uid: int | None) -> tuple[int, int]:
@@ -42,7 +39,7 @@ def start_keeper(directory: str, master: int, slave: int, pid: int) -> int:
             listener.bind(f"/proc/self/fd/{folder}/{_SOCKET}")
             listener.listen(8)
             given = [master, slave, listener.fileno(), process]
-            arguments = [sys.executable, "-I", "-S", "-c", _PROGRAM, _SOURCE, directory, *map(str, given)]
+            arguments = small_program("terminal_keeper", "main(*map(int, sys.argv[3:]))", directory, *map(str, given))
             for number in given:
                 os.set_inheritable(number, True)
             try:

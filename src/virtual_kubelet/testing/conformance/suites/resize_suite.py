@@ -55,8 +55,6 @@ async def in_place(stage: Stage) -> None:
         expect(restarts(after) == 0, "it has not restarted", status_line(after))
         same = running_since(after) == running_since(before)
         expect(same, "it is the same run", f"{running_since(before)}, {running_since(after)}")
-    for reason in ("ResizeStarted", "ResizeCompleted"):
-        await stage.told(before, reason)
 
 
 @promise("runs", api=(1, 33))
