@@ -228,6 +228,13 @@ class TestCollections:
             assert (answer.status, answer.reason) == (405, "MethodNotAllowed")
 
 
+async def _waits_for(api: Api, namespace: str) -> dict[str, str]:
+    """What a namespace that is being deleted says of it, by condition."""
+    status = (await api.get(f"/api/v1/namespaces/{namespace}")).body["status"]
+    assert status["phase"] == "Terminating"
+    return {c["type"]: c["message"] for c in status.get("conditions", ()) if c["status"] == "True"}
+
+
 class TestNamespaces:
     async def test_what_is_in_one_goes_with_it(self, api: Api) -> None:
         await api.create("/api/v1/namespaces", {"metadata": {"name": "gone"}})
@@ -248,9 +255,19 @@ class TestNamespaces:
         async with asyncio.timeout(PATIENCE):
             while "deletionTimestamp" not in (await api.get(f"{pods}/p")).body["metadata"]:
                 await asyncio.sleep(0.01)
-        assert (await api.get("/api/v1/namespaces/gone")).body["status"]["phase"] == "Terminating"
-        await api.patch(f"{maps}/c", {"metadata": {"finalizers": None}})
+        assert await _waits_for(api, "gone") == {
+            "NamespaceContentRemaining": "Some resources are remaining: pods. has 1 resource instances"
+        }
+        assert "deletionTimestamp" not in (await api.get(f"{maps}/c")).body["metadata"]
         await api.delete(f"{pods}/p", {"gracePeriodSeconds": 0})
+        async with asyncio.timeout(PATIENCE):
+            while await _waits_for(api, "gone") != {
+                "NamespaceContentRemaining": "Some resources are remaining: configmaps. has 1 resource instances",
+                "NamespaceFinalizersRemaining": f"Some content in the namespace has finalizers remaining: {HOLD} in 1 "
+                "resource instances",
+            }:
+                await asyncio.sleep(0.01)
+        await api.patch(f"{maps}/c", {"metadata": {"finalizers": None}})
         await api.until_gone("/api/v1/namespaces/gone")
 
     async def test_nothing_new_is_created_in_one_that_is_going(self, api: Api) -> None:
