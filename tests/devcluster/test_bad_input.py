@@ -213,6 +213,7 @@ class TestNames:
         ("path", "status"),
         [
             ("/nope", 404),
+            ("/nope/", 404),
             ("/api/v1/nopes", 404),
             ("/apis/nope/v1/pods", 404),
             ("/api/v1/namespaces/default/nodes", 404),
@@ -225,6 +226,13 @@ class TestNames:
     )
     async def test_paths_that_lead_nowhere(self, api: Api, path: str, status: int) -> None:
         assert (await api.get(path)).status == status
+
+    async def test_the_root_tells_what_there_is(self, api: Api) -> None:
+        paths = (await api.get("/")).body["paths"]
+        assert paths == sorted(paths)
+        assert {"/api/v1", "/apis/coordination.k8s.io/v1", "/healthz", "/openapi/v3", "/version"} <= set(paths)
+        for path in paths:
+            assert (await api.get(path)).status == 200, path
 
     @pytest.mark.parametrize("path", ["/api/v1/namespaces/default", "/api/v1/namespaces", PODS, "/api/v1", "/apis"])
     async def test_a_slash_at_the_end_is_nothing(self, api: Api, path: str) -> None:

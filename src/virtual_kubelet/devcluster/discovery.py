@@ -30,6 +30,14 @@ VERSION: Final = {
     "compiler": "cpython",
     "platform": f"linux/{ {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(platform.machine(), platform.machine()) }",
 }
+#: What is there beside discovery, as the root tells it.
+_OTHER_PATHS: Final = (
+    "/apis/",
+    *(f"/{check}{part}" for check in ("healthz", "livez", "readyz") for part in ("", "/ping")),
+    "/openapi/v2",
+    "/openapi/v3",
+    "/openapi/v3/",
+)
 #: In the order of a real server's documents, by which clients resolve names that several groups have.
 _PRIORITY: Final = {
     group: index
@@ -87,6 +95,8 @@ class Discovery:
                         "resources": _resources(served),
                     }
                 )
+        paths = json.dumps({"paths": sorted({*self._documents, *_OTHER_PATHS})}, indent=2).encode()
+        self._documents.update({"/": paths, "/index.html": paths})
         self._aggregated["/api"] = _aggregated({"": core})
         self._aggregated["/apis"] = _aggregated(groups)
 

@@ -42,7 +42,7 @@ class ConfigMaps(Resource):
 
     def cells(self, obj: dict[str, Any], now: datetime) -> list[Any]:
         count = len(obj.get("data") or {}) + len(obj.get("binaryData") or {})
-        return [obj["metadata"]["name"], str(count), age(obj, now)]
+        return [obj["metadata"]["name"], count, age(obj, now)]
 
 
 def validate_immutable(new: dict[str, Any], old: dict[str, Any], fields: tuple[str, ...]) -> list[FieldError]:

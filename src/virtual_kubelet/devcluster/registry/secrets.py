@@ -65,7 +65,7 @@ class Secrets(Resource):
         return errors + validate_immutable(new, old, ("data",)) + self.validate_create(new)
 
     def cells(self, obj: dict[str, Any], now: datetime) -> list[Any]:
-        return [obj["metadata"]["name"], obj["type"], str(len(obj.get("data") or {})), age(obj, now)]
+        return [obj["metadata"]["name"], obj["type"], len(obj.get("data") or {}), age(obj, now)]
 
 
 def _validate_type(kind: str, data: Mapping[str, str], annotations: Mapping[str, str]) -> list[FieldError]:

@@ -21,4 +21,4 @@ class ServiceAccounts(Resource):
     returns_deleted = True
 
     def cells(self, obj: dict[str, Any], now: datetime) -> list[Any]:
-        return [obj["metadata"]["name"], str(len(obj.get("secrets") or [])), age(obj, now)]
+        return [obj["metadata"]["name"], len(obj.get("secrets") or []), age(obj, now)]

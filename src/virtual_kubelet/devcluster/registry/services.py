@@ -232,7 +232,7 @@ def _external(obj: dict[str, Any]) -> str:
     addresses = list(spec.get("externalIPs") or [])
     if spec["type"] == "LoadBalancer":
         ingress = obj["status"]["loadBalancer"].get("ingress") or []
-        addresses = [entry.get("ip") or entry.get("hostname", "") for entry in ingress] + addresses
+        addresses = sorted({entry.get("ip") or entry.get("hostname", "") for entry in ingress} - {""}) + addresses
         return ",".join(addresses) or "<pending>"
     return ",".join(addresses) or "<none>"
 
