@@ -276,7 +276,7 @@ def test_the_peers_settings_limit_how_many_streams_we_open() -> None:
 
 def test_numbers_for_streams_run_out() -> None:
     client, _ = pair()
-    client._next_own = 0x7FFFFFFF  # two thousand million streams take too long
+    client._streams._next_own = 0x7FFFFFFF  # two thousand million streams take too long
     assert client.open_stream([]) == 0x7FFFFFFF
     with pytest.raises(StreamClosedError, match="no stream numbers left"):
         client.open_stream([])

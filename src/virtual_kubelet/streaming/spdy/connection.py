@@ -12,7 +12,6 @@ a stream that is gone already is dropped: it may have been on its way.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from virtual_kubelet.errors import SpdyError, StreamClosedError
 from virtual_kubelet.streaming.buffers import Buffer
@@ -53,24 +52,9 @@ from virtual_kubelet.streaming.spdy.frames import (
     WindowUpdate,
 )
 from virtual_kubelet.streaming.spdy.limits import SpdyLimits
+from virtual_kubelet.streaming.spdy.stream_table import FIRST_OWN, Stream, StreamTable
 
 __all__ = ["SpdyConnection"]
-
-
-class _Stream:
-    __slots__ = ("ended", "ours", "peer_ended", "receive_window", "replied", "send_window", "unacknowledged")
-
-    def __init__(self, *, ours: bool, send_window: int, receive_window: int) -> None:
-        self.ours = ours
-        self.replied = False
-        self.ended = False  # by us
-        self.peer_ended = False
-        self.send_window = SendWindow(send_window)
-        self.receive_window = ReceiveWindow(receive_window)
-        self.unacknowledged = 0
-
-
-_FIRST_OWN: Final = {True: 1, False: 2}
 
 
 class SpdyConnection:
@@ -87,15 +71,11 @@ class SpdyConnection:
         self._flow_control = flow_control
         self._parser = FrameParser(self._limits.parser)
         self._writer = FrameWriter(self._limits.max_data_frame)
-        self._streams: dict[int, _Stream] = {}
-        self._next_own = self._next_ping = _FIRST_OWN[client]
-        self._last_seen = 0  # of the peer's streams, those not taken included
-        self._last_taken = 0
-        self._peer_streams = 0
+        self._streams = StreamTable(client=client, window=self._limits.window)
+        self._next_ping = FIRST_OWN[client]
         self._pings: set[int] = set()
         self._unacknowledged = 0
         self._peer_max_streams = MAX_STREAM_ID
-        self._peer_window = DEFAULT_WINDOW
         self._send_window = SendWindow()
         self._receive_window = ReceiveWindow(self._limits.window)
         self._going_away = False  # we said so
@@ -133,7 +113,7 @@ class SpdyConnection:
             return 0
         if not self._flow_control:
             return MAX_WINDOW
-        return max(0, min(self._send_window.left, self._streams[stream_id].send_window.left))
+        return max(0, min(self._send_window.left, self._streams.writable(stream_id).send_window.left))
 
     def data_to_send(self) -> list[Buffer]:
         """What must be written to the network, in order; each piece is given once."""
@@ -150,33 +130,27 @@ class SpdyConnection:
         """
         if self._closed or self._peer_going_away:
             raise StreamClosedError("the session takes no more streams")
-        if len(self._streams) - self._peer_streams >= self._peer_max_streams:
+        if len(self._streams) - self._streams.of_peer >= self._peer_max_streams:
             raise StreamClosedError(f"the peer allows {self._peer_max_streams} streams")
-        if self._next_own > MAX_STREAM_ID:
-            raise StreamClosedError("the session has no stream numbers left")
-        stream_id = self._next_own
+        stream_id = self._streams.next_own()
         self._writer.syn_stream(stream_id, headers, fin=fin, unidirectional=unidirectional, priority=priority)
-        self._next_own += 2
-        stream = self._new_stream(ours=True)
-        stream.ended, stream.peer_ended = fin, unidirectional
-        if not (fin and unidirectional):
-            self._streams[stream_id] = stream
+        self._streams.open_own(stream_id, fin=fin, unidirectional=unidirectional)
         return stream_id
 
     def reply(self, stream_id: int, headers: Iterable[tuple[str, str]] = (), *, fin: bool = False) -> None:
         """Accept a stream that the peer opened. Raises ``StreamClosedError`` if it is gone."""
-        stream = self._writable(stream_id)
+        stream = self._streams.writable(stream_id)
         if stream.ours or stream.replied:
             raise ValueError(f"stream {stream_id} awaits no reply")
         stream.replied = True
         self._writer.headers(FrameType.SYN_REPLY, stream_id, headers, fin)
-        self._end(stream_id, stream, fin)
+        self._streams.end(stream_id, stream, fin=fin)
 
     def send_headers(self, stream_id: int, headers: Iterable[tuple[str, str]], *, fin: bool = False) -> None:
         """More headers of a stream. Raises ``StreamClosedError`` if we have ended it, or it is gone."""
-        stream = self._writable(stream_id)
+        stream = self._streams.writable(stream_id)
         self._writer.headers(FrameType.HEADERS, stream_id, headers, fin)
-        self._end(stream_id, stream, fin)
+        self._streams.end(stream_id, stream, fin=fin)
 
     def send_data(self, stream_id: int, data: Buffer, *, fin: bool = False) -> None:
         """Send bytes, which must not change afterwards: they are not copied. ``fin``: the last ones.
@@ -184,7 +158,7 @@ class SpdyConnection:
         Raises ``StreamClosedError`` if we have ended the stream, or it is gone, and ``ValueError`` for more than
         ``send_capacity``.
         """
-        stream = self._writable(stream_id)
+        stream = self._streams.writable(stream_id)
         length = len(data)
         if self._flow_control:
             if length > self.send_capacity(stream_id) and length:
@@ -192,7 +166,7 @@ class SpdyConnection:
             stream.send_window.left -= length
             self._send_window.left -= length
         self._writer.data(stream_id, data, fin)
-        self._end(stream_id, stream, fin)
+        self._streams.end(stream_id, stream, fin=fin)
 
     def end_stream(self, stream_id: int) -> None:
         """Half-close: we send nothing more. No matter if we have done so, or if the stream is gone."""
@@ -203,7 +177,7 @@ class SpdyConnection:
         """End a stream in both directions at once. No matter if it is gone."""
         if stream_id in self._streams:
             self._writer.reset(stream_id, status)
-            self._forget(stream_id)
+            self._streams.forget(stream_id)
 
     def acknowledge(self, stream_id: int, size: int) -> None:
         """``size`` bytes of a stream are dealt with: the peer may send as many again."""
@@ -219,7 +193,7 @@ class SpdyConnection:
     def ping(self) -> int:
         """Ask the peer for a sign of life: ``PingAcknowledged`` with this number. At most 16 wait for an answer."""
         ping_id = self._next_ping
-        self._next_ping = ping_id + 2 if ping_id + 2 <= 0xFFFFFFFF else _FIRST_OWN[bool(ping_id % 2)]
+        self._next_ping = ping_id + 2 if ping_id + 2 <= 0xFFFFFFFF else FIRST_OWN[bool(ping_id % 2)]
         if not self._closed:
             if len(self._pings) >= 16:
                 self._pings.discard(min(self._pings))
@@ -231,13 +205,13 @@ class SpdyConnection:
         """Take no more streams; those that are open go on."""
         if not self._going_away:
             self._going_away = True
-            self._writer.go_away(self._last_taken, status)
+            self._writer.go_away(self._streams.last_taken, status)
 
     def close(self, status: GoAwayStatus = GoAwayStatus.OK) -> None:
         """End the session as Go does: reset each stream that we have not ended, and say GOAWAY."""
         if self._closed:
             return
-        for stream_id, stream in self._streams.items():
+        for stream_id, stream in self._streams:
             if not stream.ended:
                 self._writer.reset(stream_id, RstStatus.CANCEL)
         self.go_away(status)
@@ -256,7 +230,7 @@ class SpdyConnection:
                 if self._closed:
                     break
         except SpdyError as error:
-            self._writer.go_away(self._last_taken, error.goaway)
+            self._writer.go_away(self._streams.last_taken, error.goaway)
             self._finish()
             events.append(SessionFailed(error))
         return events
@@ -276,9 +250,9 @@ class SpdyConnection:
             case HeadersFrame():
                 self._receive_headers(frame, events)
             case RstStream(stream_id, status):
-                self._check_opened(stream_id, "RST_STREAM")
+                self._streams.check_opened(stream_id, "RST_STREAM")
                 if stream_id in self._streams:
-                    self._forget(stream_id)
+                    self._streams.forget(stream_id)
                     events.append(StreamReset(stream_id, status, by_peer=True))
             case WindowUpdate(stream_id, delta):
                 self._receive_window_update(stream_id, delta, events)
@@ -296,7 +270,7 @@ class SpdyConnection:
             raise SpdyError("the peer has sent more than the session's window")
         stream = self._streams.get(stream_id)
         if stream is None:
-            self._check_opened(stream_id, "DATA")
+            self._streams.check_opened(stream_id, "DATA")
             self._give_back(0, None, size)
             return
         if stream.peer_ended:
@@ -317,27 +291,19 @@ class SpdyConnection:
 
     def _receive_stream(self, frame: SynStream, events: list[Event]) -> None:
         stream_id = frame.stream_id
-        if stream_id % 2 == self._next_own % 2:
-            raise SpdyError("the peer opened a stream with a number of ours")
-        if stream_id <= self._last_seen:
-            raise SpdyError("the peer opened a stream with a number that it has used or passed")
-        self._last_seen = stream_id
+        self._streams.see(stream_id)
         if self._going_away:
             return
-        if self._peer_streams >= self._limits.max_streams:
+        if self._streams.of_peer >= self._limits.max_streams:
             self._writer.reset(stream_id, RstStatus.REFUSED_STREAM)
             return
-        self._last_taken = stream_id
-        stream = self._new_stream(ours=False)
-        stream.ended = frame.unidirectional
-        self._streams[stream_id] = stream
-        self._peer_streams += 1
+        stream = self._streams.take(stream_id, unidirectional=frame.unidirectional)
         events.append(StreamOpened(stream_id, frame.headers))
         self._peer_end(stream_id, stream, frame.fin, events)
 
     def _receive_reply(self, frame: SynReply, events: list[Event]) -> None:
         stream_id = frame.stream_id
-        self._check_opened(stream_id, "SYN_REPLY")
+        self._streams.check_opened(stream_id, "SYN_REPLY")
         stream = self._streams.get(stream_id)
         if stream is None:
             return
@@ -354,7 +320,7 @@ class SpdyConnection:
 
     def _receive_headers(self, frame: HeadersFrame, events: list[Event]) -> None:
         stream_id = frame.stream_id
-        self._check_opened(stream_id, "HEADERS")
+        self._streams.check_opened(stream_id, "HEADERS")
         stream = self._streams.get(stream_id)
         if stream is None:
             return
@@ -370,7 +336,7 @@ class SpdyConnection:
         if not delta:
             raise SpdyError("a WINDOW_UPDATE widens a window by nothing")
         if stream_id:
-            self._check_opened(stream_id, "WINDOW_UPDATE")
+            self._streams.check_opened(stream_id, "WINDOW_UPDATE")
         if not self._flow_control:
             return
         if not stream_id:
@@ -384,7 +350,7 @@ class SpdyConnection:
                 self._misused(stream_id, RstStatus.FLOW_CONTROL_ERROR, events)
 
     def _receive_ping(self, ping_id: int, events: list[Event]) -> None:
-        if ping_id % 2 != self._next_own % 2:
+        if not self._streams.is_own_number(ping_id):
             self._writer.ping(ping_id)
         elif ping_id in self._pings:
             self._pings.discard(ping_id)
@@ -396,59 +362,32 @@ class SpdyConnection:
         if window is not None:
             if window > MAX_WINDOW:
                 raise SpdyError("the initial window of the peer's SETTINGS is too large")
-            for stream in self._streams.values():
-                if not stream.send_window.widen(window - self._peer_window):
+            for _, stream in self._streams:
+                if not stream.send_window.widen(window - self._streams.peer_window):
                     raise SpdyError("the peer's SETTINGS make a window too large")
-            self._peer_window = window
+            self._streams.peer_window = window
         self._peer_max_streams = values.get(SettingId.MAX_CONCURRENT_STREAMS, self._peer_max_streams)
         events.append(SettingsReceived(values))
 
     def _receive_go_away(self, last_stream_id: int, status: int, events: list[Event]) -> None:
         self._peer_going_away = True
-        unseen = [number for number, stream in self._streams.items() if stream.ours and number > last_stream_id]
-        for number in unseen:
-            self._forget(number)
+        for number in self._streams.unseen(last_stream_id):
+            self._streams.forget(number)
             events.append(StreamReset(number, RstStatus.REFUSED_STREAM, by_peer=True))
         events.append(GoAwayReceived(last_stream_id, status))
 
     # Bookkeeping
 
-    def _new_stream(self, *, ours: bool) -> _Stream:
-        return _Stream(ours=ours, send_window=self._peer_window, receive_window=self._limits.window)
-
-    def _check_opened(self, stream_id: int, kind: str) -> None:
-        ours = stream_id % 2 == self._next_own % 2
-        if not stream_id or stream_id > (self._next_own - 2 if ours else self._last_seen):
-            raise SpdyError(f"a {kind} frame is for a stream that was never opened")
-
-    def _writable(self, stream_id: int) -> _Stream:
-        stream = self._streams.get(stream_id)
-        if stream is None or stream.ended:
-            raise StreamClosedError(f"stream {stream_id} takes no more data")
-        return stream
-
-    def _end(self, stream_id: int, stream: _Stream, fin: bool) -> None:
+    def _peer_end(self, stream_id: int, stream: Stream, fin: bool, events: list[Event]) -> None:
         if fin:
-            stream.ended = True
-            if stream.peer_ended:
-                self._forget(stream_id)
-
-    def _peer_end(self, stream_id: int, stream: _Stream, fin: bool, events: list[Event]) -> None:
-        if fin:
-            stream.peer_ended = True
+            self._streams.peer_end(stream_id, stream)
             events.append(StreamEnded(stream_id))
-            if stream.ended:
-                self._forget(stream_id)
 
     def _misused(self, stream_id: int, status: RstStatus, events: list[Event]) -> None:
         self.reset(stream_id, status)
         events.append(StreamReset(stream_id, status, by_peer=False))
 
-    def _forget(self, stream_id: int) -> None:
-        if not self._streams.pop(stream_id).ours:
-            self._peer_streams -= 1
-
-    def _give_back(self, stream_id: int, stream: _Stream | None, size: int) -> None:
+    def _give_back(self, stream_id: int, stream: Stream | None, size: int) -> None:
         if self._flow_control and size and not (stream is not None and stream.peer_ended):
             window = self._receive_window if stream is None else stream.receive_window
             delta = window.give_back(size)
@@ -458,5 +397,4 @@ class SpdyConnection:
     def _finish(self) -> None:
         self._closed = True
         self._streams.clear()
-        self._peer_streams = 0
         self._pings.clear()
