@@ -6,9 +6,8 @@ import argparse
 from collections.abc import Iterable
 from typing import Any, Final
 
-from virtual_kubelet.cli import arguments as types
-from virtual_kubelet.cli.arguments import add_boolean, from_environment
 from virtual_kubelet.cli.exit_codes import ExitCode
+from virtual_kubelet.cli.run_options import add_kubelet_server, add_node_name, add_on_shutdown, add_rotation
 
 __all__ = ["add_parser", "manifests"]
 
@@ -26,27 +25,16 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "rbac", help="print the least RBAC for a node that uses a service account", description=_DESCRIPTION
     )
-    name = parser.add_argument("--nodename", metavar="NAME", help="(default virtual-kubelet; env DEFAULT_NODE_NAME)")
-    from_environment(parser, name, "DEFAULT_NODE_NAME", str, "virtual-kubelet")
+    add_node_name(parser, parser)
     parser.add_argument("--namespace", default="default", metavar="NAMESPACE", help="its namespace (default default)")
     parser.add_argument(
         "--service-account", metavar="NAME", help="its name (default: the node's name); it is made if it is not there"
     )
-    add_boolean(
-        parser,
-        "--kubelet-server",
-        default=True,
-        help="as for run: without the HTTPS API nobody's token or rights are to be asked about (default true)",
+    add_kubelet_server(
+        parser, "as for run: without the HTTPS API nobody's token or rights are to be asked about (default true)"
     )
-    add_boolean(
-        parser,
-        "--rotate-server-certificates",
-        default=False,
-        help="as for run: certificate signing requests (default false)",
-    )
-    parser.add_argument(
-        "--on-shutdown", type=types.shutdown_actions, action="extend", metavar="ACTION", help="as for run: delete-node"
-    )
+    add_rotation(parser, "as for run: certificate signing requests (default false)")
+    add_on_shutdown(parser, "as for run: delete-node")
     parser.set_defaults(command=show)
 
 

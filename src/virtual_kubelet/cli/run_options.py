@@ -9,7 +9,15 @@ from typing import Any, Final
 from virtual_kubelet.cli import arguments as types
 from virtual_kubelet.cli.arguments import Address, Parser, add_boolean, from_environment
 
-__all__ = ["add_provider_options", "add_run_options", "unknown_option"]
+__all__ = [
+    "add_kubelet_server",
+    "add_node_name",
+    "add_on_shutdown",
+    "add_provider_options",
+    "add_rotation",
+    "add_run_options",
+    "unknown_option",
+]
 
 #: Options of the Go command line and of node-cli that are not carried over -> why.
 _GONE: Final[Mapping[str, str]] = {
@@ -84,10 +92,29 @@ def _cluster(parser: Parser) -> None:
     )
 
 
-def _node(parser: Parser) -> None:
-    group = parser.add_argument_group("node")
+# What ``rbac`` has, too: the same option, with other words about it.
+
+
+def add_node_name(parser: Parser, group: argparse._ActionsContainer) -> None:
     name = group.add_argument("--nodename", metavar="NAME", help="(default virtual-kubelet; env DEFAULT_NODE_NAME)")
     from_environment(parser, name, "DEFAULT_NODE_NAME", str, "virtual-kubelet")
+
+
+def add_kubelet_server(group: argparse._ActionsContainer, text: str) -> None:
+    add_boolean(group, "--kubelet-server", default=True, help=text)
+
+
+def add_rotation(group: argparse._ActionsContainer, text: str) -> None:
+    add_boolean(group, "--rotate-server-certificates", default=False, help=text)
+
+
+def add_on_shutdown(group: argparse._ActionsContainer, text: str) -> None:
+    group.add_argument("--on-shutdown", type=types.shutdown_actions, action="extend", metavar="ACTION", help=text)
+
+
+def _node(parser: Parser) -> None:
+    group = parser.add_argument_group("node")
+    add_node_name(parser, group)
     group.add_argument(
         "--os",
         type=types.one_of("operating system", "linux", "windows"),
@@ -119,12 +146,9 @@ def _node(parser: Parser) -> None:
         default=True,
         help="reject pods that do not fit or suit the node, whoever has bound them, as a kubelet does (default true)",
     )
-    group.add_argument(
-        "--on-shutdown",
-        type=types.shutdown_actions,
-        action="extend",
-        metavar="ACTION",
-        help="keep: leave node and pods as they are (default); cordon: no new pods; drain: cordon, and end the pods "
+    add_on_shutdown(
+        group,
+        "keep: leave node and pods as they are (default); cordon: no new pods; drain: cordon, and end the pods "
         "within their grace periods; delete-node: delete the Node. Several with commas, or repeated",
     )
     group.add_argument(
@@ -153,12 +177,7 @@ def add_provider_options(parser: Parser, *, default: str | None) -> Any:
 
 def _kubelet_server(parser: Parser) -> None:
     group = parser.add_argument_group("the node's HTTPS API")
-    add_boolean(
-        group,
-        "--kubelet-server",
-        default=True,
-        help="--kubelet-server=false: no HTTPS API, so no kubectl logs (default true)",
-    )
+    add_kubelet_server(group, "--kubelet-server=false: no HTTPS API, so no kubectl logs (default true)")
     add_boolean(
         group,
         "--enable-debugging-handlers",
@@ -183,11 +202,9 @@ def _kubelet_server(parser: Parser) -> None:
             "CA of client certificates (default: the cluster's CA of the kubeconfig)",
         ),
     )
-    add_boolean(
+    add_rotation(
         group,
-        "--rotate-server-certificates",
-        default=False,
-        help="have the cluster sign the serving certificate (kubernetes.io/kubelet-serving), wait for the approval, and "
+        "have the cluster sign the serving certificate (kubernetes.io/kubelet-serving), wait for the approval, and "
         "renew it in time (default false: self-signed)",
     )
     group.add_argument(
