@@ -221,8 +221,7 @@ def _decoded(value: str, where: str) -> bytes:
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
-        pass
-    # Raised out here so that the error carries no context: that of a Secret would quote it.
+        pass  # it is raised below, where it carries no context: that of a Secret would quote it
     raise VolumeContentsError(f"{where} is not base64")
 
 

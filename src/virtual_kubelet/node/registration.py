@@ -102,7 +102,7 @@ class NodeRegistration:
         for _ in range(CONFLICT_TRIES - 1):
             try:
                 return await self._write_once(desired, heartbeat, create, keep_ready)
-            except ConflictError:
+            except ConflictError:  # another wrote meanwhile: read again what there is now; the last try's is raised
                 continue
         return await self._write_once(desired, heartbeat, create, keep_ready)
 

@@ -62,7 +62,7 @@ def find_controllers(root: str, directory: str) -> list[str]:
             else:
                 able += [one for one in _read(path, "cgroup.controllers").split() if one in CONTROLLERS]
         except OSError:
-            pass
+            continue  # that is the answer: this one is not ours to use, and the node says so
         finally:
             remove_groups({name: path})
     return able
@@ -135,7 +135,7 @@ def was_killed(groups: dict[str, str]) -> bool:
     """Whether the kernel has killed a process of the group for want of memory."""
     for name, path in groups.items():
         if name in ("", "memory"):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # it is gone: nobody knows any more
                 if oom_kills(_read(path, "memory.oom_control" if name else "memory.events")):
                     return True
     return False
@@ -166,9 +166,9 @@ def _remove(path: str) -> bool:
 
 
 def _kill(path: str) -> None:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # it is gone; else whoever removes it finds it still there, and says so
         for line in _read(path, "cgroup.procs").split():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended, or is a setuid program
                 os.kill(int(line), signal.SIGKILL)
 
 

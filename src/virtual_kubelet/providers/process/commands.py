@@ -112,7 +112,7 @@ class _Ends:
 
     def close_theirs(self) -> None:
         while self.theirs:
-            with suppress(OSError):
+            with suppress(OSError):  # closed it is, whatever a device has to say of it
                 os.close(self.theirs.pop())
 
 
@@ -156,7 +156,7 @@ async def _talk(ours: socket.socket, given: bytes, enter: Callable[[], Awaitable
     """What the process says instead of running the command."""
     loop = asyncio.get_running_loop()
     told = b""
-    with suppress(ConnectionError):
+    with suppress(ConnectionError):  # it has ended: by what it has told before, or nothing, the caller knows why
         await loop.sock_sendall(ours, given)
         told = await loop.sock_recv(ours, 1)
         if told == b"m":

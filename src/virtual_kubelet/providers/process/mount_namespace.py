@@ -151,21 +151,19 @@ class _View:
         """Make what is missing of a path, and follow no link: who can write in a volume leads nobody out of it."""
         *folders, last = path.split("/")
         for name in folders:
-            try:
+            with contextlib.suppress(FileExistsError):  # what is there is gone through, if it is a directory
                 os.mkdir(name, 0o755, dir_fd=start)
-            except FileExistsError:
-                pass
             below = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=start)
             os.close(start)
             start = below
-        try:
+        with contextlib.suppress(
+            FileExistsError
+        ):  # what is there is mounted over; of the wrong kind, it is refused there
             if directory:
                 os.mkdir(last, 0o755, dir_fd=start)
             else:
                 how = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
                 os.close(os.open(last, how, 0o644, dir_fd=start))
-        except FileExistsError:
-            pass
         return start
 
     def _cover(self, directory: str) -> None:

@@ -107,6 +107,9 @@ def kill(pids: set[int]) -> int:
         try:
             os.kill(pid, signal.SIGKILL)
             sent += 1
-        except (ProcessLookupError, PermissionError):
+        except (
+            ProcessLookupError,
+            PermissionError,
+        ):  # the latter is not counted: who kills until none is left would go on
             continue
     return sent

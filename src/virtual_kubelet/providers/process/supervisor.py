@@ -269,7 +269,7 @@ class Supervisor:
         if request["signal"] == signal.SIGKILL:
             self.kill_once({container.record["mark"]})
         elif container.pidfd is None or self.is_there(container):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended, or is a setuid program
                 os.killpg(container.record["pid"], request["signal"])
         return {}
 
