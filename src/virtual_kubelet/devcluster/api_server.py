@@ -13,6 +13,7 @@ from virtual_kubelet.devcluster.described_lists import DescribedLists
 from virtual_kubelet.devcluster.discovery import Discovery
 from virtual_kubelet.devcluster.durability import Durability
 from virtual_kubelet.devcluster.faults import Fault, FaultKind, Faults
+from virtual_kubelet.devcluster.generic_registry import Preparation
 from virtual_kubelet.devcluster.metrics_api import MetricsApi
 from virtual_kubelet.devcluster.node_proxy import NodeProxy
 from virtual_kubelet.devcluster.openapi import OpenApi
@@ -216,6 +217,8 @@ class ApiServer:
         name = info.subresource
         if name in STREAMS:
             return await self._streams.answer(call)
+        if name == "status" and info.verb != "get":
+            return await self._changed(call, self._writer.status(call))
         match name:
             case "log":
                 return await self._proxy.logs(call)
@@ -230,8 +233,6 @@ class ApiServer:
         if info.verb == "get":
             return self._reader.get(call)
         match name:
-            case "status":
-                change = self._writer.status(call)
             case "ephemeralcontainers":
                 change = self._subresources.ephemeral_containers()
             case "resize":
@@ -242,7 +243,10 @@ class ApiServer:
                 change = self._subresources.finalize()
             case _:
                 raise resource_not_found()
-        if info.verb == "update":
+        return await self._changed(call, change)
+
+    async def _changed(self, call: Call, change: Preparation) -> Response:
+        if call.info.verb == "update":
             return await self._writer.update(call, change)
         return await self._writer.patch(call, change)
 

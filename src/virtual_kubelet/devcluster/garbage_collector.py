@@ -50,8 +50,10 @@ class GarbageCollector(Controller[Item]):
             registry.objects.listen(partial(self._on_change, registry.resource.key))
 
     def _on_change(self, resource: tuple[str, str], change: Change) -> None:
+        after, raw = change.after, change.last.raw
+        if after is not None and _OWNED not in raw and _DELETING not in raw and not self._owners:
+            return  # what nearly all changes are
         item = Item(resource, change.last.key)
-        after = change.after
         if after is None or _OWNED not in after.raw:
             before = self._owners.pop(item, frozenset())
             for uid in before:

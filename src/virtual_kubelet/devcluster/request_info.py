@@ -12,6 +12,9 @@ __all__ = ["PAGE_NOT_FOUND", "RequestInfo", "ResourceTable", "UnknownPath"]
 
 PAGE_NOT_FOUND: Final = "404 page not found\n"
 _VERBS: Final = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+#: Paths remembered, and how long they may be.
+_REMEMBERED: Final = 4096
+_LONGEST_REMEMBERED: Final = 256
 
 
 class UnknownPath(Exception):
@@ -51,12 +54,25 @@ class ResourceTable:
         self._by_root: dict[tuple[str, str], dict[str, Resource]] = {}
         for resource in resources.values():
             self._by_root.setdefault((resource.group, resource.version), {})[resource.plural] = resource
+        #: What has been asked for before: nodes ask for the same again and again.
+        self._found: dict[tuple[str, str, bool], RequestInfo] = {}
 
     def find(self, method: str, path: str, *, watch: bool) -> RequestInfo:
         """What ``method`` on ``path`` means; ``watch``: the query says so.
 
         Raises ``UnknownPath`` for what is in no group, ``StatusError`` 404 and 405 within a group.
         """
+        asked = (method, path, watch)
+        known = self._found.get(asked)
+        if known is None:
+            known = self._find(method, path, watch)
+            if len(path) <= _LONGEST_REMEMBERED:
+                if len(self._found) >= _REMEMBERED:
+                    self._found.clear()
+                self._found[asked] = known
+        return known
+
+    def _find(self, method: str, path: str, watch: bool) -> RequestInfo:
         parts = path.split("/")[1:]
         if parts[-1] == "" and "proxy" not in parts:
             parts = parts[:-1] or [""]

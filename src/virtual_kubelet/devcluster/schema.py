@@ -25,6 +25,8 @@ from virtual_kubelet.devcluster.go_types import (
 )
 from virtual_kubelet.devcluster.protobuf import ProtobufDecoder
 from virtual_kubelet.devcluster.schema_values import (
+    PLAIN_MICRO_TIME,
+    PLAIN_TIME,
     Convert,
     Path,
     any_value,
@@ -183,7 +185,11 @@ class Schemas:
         go_name = f"{self._groups[target]}.{target}"
         nested = "properties" in self._by_name[target]
 
+        regular = {"Time": PLAIN_TIME, "MicroTime": PLAIN_MICRO_TIME}.get(target)
+
         def convert(value: Any, path: Path, unknown: list[str], known: Any = None) -> Any:
+            if regular is not None and type(value) is str and regular.fullmatch(value):
+                return value
             if type(value) not in (dict, str, int, float):
                 raise mismatch(value, owner, path, go_name)
             found = compiled.get(target) or self._type(target)

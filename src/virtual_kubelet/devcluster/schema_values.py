@@ -15,6 +15,8 @@ from virtual_kubelet.objects.quantity import Quantity
 from virtual_kubelet.objects.times import format_micro_time, format_time, parse_time
 
 __all__ = [
+    "PLAIN_MICRO_TIME",
+    "PLAIN_TIME",
     "Convert",
     "Path",
     "WrongType",
@@ -37,8 +39,8 @@ Path: TypeAlias = "tuple[Path, str | int] | None"
 Convert: TypeAlias = Callable[[Any, Path, list[str]], Any]
 #: Times as they are written, of days that every month has: the usual case.
 _MOMENT: Final = r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])T(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){2}"
-_PLAIN_TIME: Final = re.compile(_MOMENT + "Z")
-_PLAIN_MICRO_TIME: Final = re.compile(_MOMENT + r"\.[0-9]{6}Z")
+PLAIN_TIME: Final = re.compile(_MOMENT + "Z")
+PLAIN_MICRO_TIME: Final = re.compile(_MOMENT + r"\.[0-9]{6}Z")
 _NO_BASE64 = re.compile(r"[^A-Za-z0-9+/=\r\n]")
 
 
@@ -189,13 +191,13 @@ def canonical_quantity(text: str) -> str:
 
 
 def time_value(value: Any, path: Path, unknown: list[str]) -> Any:
-    if type(value) is str and _PLAIN_TIME.fullmatch(value):
+    if type(value) is str and PLAIN_TIME.fullmatch(value):
         return value
     return format_time(_moment(value, path))
 
 
 def micro_time_value(value: Any, path: Path, unknown: list[str]) -> Any:
-    if type(value) is str and _PLAIN_MICRO_TIME.fullmatch(value):
+    if type(value) is str and PLAIN_MICRO_TIME.fullmatch(value):
         return value
     return format_micro_time(_moment(value, path, micro=True))
 

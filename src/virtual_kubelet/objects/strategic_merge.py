@@ -20,6 +20,7 @@ _RETAIN: Final = "$retainKeys"
 _DELETE: Final = "$deleteFromPrimitiveList/"
 _ORDER: Final = "$setElementOrder/"
 _UNKNOWN: Final[Mapping[str, Mapping[str, Any]]] = {}
+_NAMES: Final = {str}
 _NO_FIELD: Final[Mapping[str, Any]] = {}
 
 
@@ -61,7 +62,7 @@ def _object(target: Mapping[str, Any], patch: Mapping[str, Any], type_name: str)
     fields = _fields(type_name)
     directives = False
     for key, value in patch.items():
-        if key[:1] == "$" and (key in (_PATCH, _RETAIN) or key.startswith((_ORDER, _DELETE))):
+        if "$" in key and (key in (_PATCH, _RETAIN) or key.startswith((_ORDER, _DELETE))):
             directives = True
             name = key[len(_DELETE) :]
             if key.startswith(_DELETE) and isinstance(result.get(name), list) and isinstance(value, list):
@@ -112,19 +113,20 @@ def _member(target: Any, value: Mapping[str, Any], field: Mapping[str, Any]) -> 
 
 def _list(target: Any, patch: list[Any], field: Mapping[str, Any], order: list[Any] | None) -> list[Any]:
     current = target if isinstance(target, list) else []
+    key = field.get("key")
+    if order is None and key is not None and _paired(current, patch, key) and _merges(field):
+        kind = field.get("type", "")
+        return [_object(known, item, kind) for known, item in zip(current, patch, strict=True)]
     for item in patch:
         if isinstance(item, dict) and item.get(_PATCH) == "replace":
             return [item for item in patch if not (isinstance(item, dict) and _PATCH in item)]
-    if "merge" not in str(field.get("strategy", "")).split(","):
+    if not _merges(field):
         return patch
-    key = field.get("key")
     if key is None:  # primitives
         merged = [*current, *(item for item in patch if item not in current)]
         return _ordered(merged, patch if order is None else order, None, current)
     result = list(current)
-    # Items that the patch names in their own order, all of them, need not be ordered: the usual case.
-    in_place = order is None and len(patch) == len(current)
-    for position, item in enumerate(patch):
+    for item in patch:
         if not isinstance(item, dict):
             raise PatchError("expected a list of objects")
         directive = item.get(_PATCH)
@@ -138,13 +140,6 @@ def _list(target: Any, patch: list[Any], field: Mapping[str, Any], order: list[A
         if key not in item:
             raise PatchError(f"map of {sorted(item)} does not contain declared merge key: {key}")
         value = item[key]
-        if in_place and directive is None:
-            known = result[position]
-            # Twins of one key: the first of them is meant.
-            if isinstance(known, dict) and known.get(key) == value and not _before(result, position, key, value):
-                result[position] = _object(known, item, field.get("type", ""))
-                continue
-        in_place = False
         if directive == "delete":
             result = [known for known in result if not (isinstance(known, dict) and known.get(key) == value)]
             continue
@@ -153,18 +148,21 @@ def _list(target: Any, patch: list[Any], field: Mapping[str, Any], order: list[A
             result.append(_object({}, item, field.get("type", "")))
         else:
             result[at] = _object(result[at], item, field.get("type", ""))
-    if not isinstance(target, list) or in_place:
+    if not isinstance(target, list):
         return result
     return _ordered(result, [item for item in patch if _PATCH not in item] if order is None else order, key, current)
 
 
-def _before(items: list[Any], end: int, key: str, value: Any) -> bool:
-    """Whether an item before ``end`` has this merge key."""
-    for index in range(end):
-        item = items[index]
-        if isinstance(item, dict) and item.get(key) == value:
-            return True
-    return False
+def _paired(current: list[Any], patch: list[Any], key: str) -> bool:
+    """Whether each item of ``patch`` is for the one in its own place, and no two are for one: the usual case."""
+    names = [item.get(key) if type(item) is dict and _PATCH not in item else None for item in patch]
+    if set(map(type, names)) != _NAMES or len(set(names)) != len(names):
+        return False
+    return names == [known.get(key) if type(known) is dict else None for known in current]
+
+
+def _merges(field: Mapping[str, Any]) -> bool:
+    return "merge" in str(field.get("strategy", "")).split(",")
 
 
 def _ordered(items: list[Any], order: list[Any], key: str | None, live: list[Any]) -> list[Any]:
@@ -208,11 +206,7 @@ def strategic_difference(old: Mapping[str, Any], new: Mapping[str, Any], type_na
             inner = strategic_difference(before, after, field.get("type", "") if field.get("shape") != "map" else "")
             if inner:
                 patch[key] = inner
-        elif (
-            isinstance(before, list)
-            and isinstance(after, list)
-            and "merge" in str(field.get("strategy", "")).split(",")
-        ):
+        elif isinstance(before, list) and isinstance(after, list) and _merges(field):
             patch.update(_list_difference(key, before, after, field))
         else:
             patch[key] = after

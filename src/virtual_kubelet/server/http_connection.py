@@ -176,7 +176,6 @@ class HttpConnection(asyncio.Protocol):
     def _begin_plain(self, plain: PlainRequest) -> None:
         """The same for a request that came whole, which is answered here and now if that can be."""
         self._in_headers = False
-        self._body = RequestBody.received(plain.body)
         try:
             request = plain_request(
                 plain, self._limits, peer=self._peer, remote=self._remote, read_body=self._read_body
@@ -184,9 +183,9 @@ class HttpConnection(asyncio.Protocol):
         except ProtocolError as error:
             self._refuse(error)
             return
-        self._declared = len(plain.body)
-        ready = self._answers.at_once(request)
+        ready = self._answers.at_once(request) if request.content is not None else None
         if ready is None or not self._send_at_once(ready):
+            self._body, self._declared = RequestBody.received(plain.body), len(plain.body)
             self._deadline.clear()
             self._owner.busy(self)
             self._task = self._owner.spawn(self._serve(request, ready))
@@ -197,7 +196,9 @@ class HttpConnection(asyncio.Protocol):
         if whole is None:
             return False
         self._transport.write(whole)
-        self._end_cycle()
+        self._http.start_next_cycle()
+        self._deadline.set(self._limits.idle_timeout)
+        self._owner.waits(self)
         if self._paused:
             self._pause_reading()  # until it has taken this one
         return True

@@ -187,6 +187,8 @@ def _terminated_stay(
     status: dict[str, Any], before: dict[str, Any], field: str, spec: dict[str, Any], containers: list[dict[str, Any]]
 ) -> list[FieldError]:
     """Containers that will not be restarted do not come back to life."""
+    if not before.get(field):
+        return []
     if spec.get("restartPolicy", "Always") == "Always" and not any("restartPolicy" in c for c in containers):
         return []
     now = {c.get("name"): c for c in status.get(field) or ()}
