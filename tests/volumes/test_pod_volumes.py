@@ -217,7 +217,7 @@ class TestContents:
             securityContext={"fsGroup": 2000, "runAsUser": 1000},
         )
         await rig.prepared(pod)
-        for name, expected in (("v0", 0o2777), ("v1", 0o2777), ("v2", 0o2777), ("v3", 0o2777)):
+        for name, expected in (("v0", 0o2777), ("v1", 0o2777), ("v2", 0o3777), ("v3", 0o3777)):
             about = os.stat(volumes_path(rig, name))
             assert (about.st_gid, stat.S_IMODE(about.st_mode)) == (2000, expected)
         token = os.stat(volumes_path(rig, "v2") / "token")
@@ -282,8 +282,9 @@ class TestEmptyDir:
     async def test_it_is_open_to_all_and_keeps_what_is_in_it(self, rig: Rig) -> None:
         pod = pod_with({"emptyDir": {}}, {"emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}})
         volumes = await rig.prepared(pod)
+        # That in memory as a kubelet leaves it: as the kernel makes a tmpfs.
+        assert [mode(volumes_path(rig, name)) for name in ("v0", "v1")] == [0o777, 0o1777]
         for mount in (await mounted(volumes, pod)).values():
-            assert mode(mount.host_path) == 0o777
             assert not mount.read_only
             (mount.host_path / "kept").write_text("x")
             mount.host_path.chmod(0o700)
@@ -318,7 +319,7 @@ class TestEmptyDir:
         await run("umount", str(volumes_path(rig, "v0")))
         volumes = await rig.prepared(pod)
         assert await is_mounted(volumes_path(rig, "v0"))
-        assert mode(volumes_path(rig, "v0")) == 0o777
+        assert mode(volumes_path(rig, "v0")) == 0o1777
         await volumes.remove()
 
 
@@ -395,16 +396,17 @@ class TestSubPath:
     def mount(self, sub_path: str, **more: Any) -> dict[str, Any]:
         return {"name": "v0", "mountPath": "/data", "subPath": sub_path, **more}
 
-    async def test_a_part_of_a_volume_is_mounted_and_made_with_its_mode(self, rig: Rig) -> None:
-        pod = pod_with({"emptyDir": {}}, mounts=[self.mount("a/b")])
+    @pytest.mark.parametrize(("source", "bits"), [({}, 0o777), ({"medium": "Memory"}, 0o1777)])
+    async def test_a_part_of_a_volume_is_mounted_and_made_with_its_mode(self, rig: Rig, source: Any, bits: int) -> None:
+        pod = pod_with({"emptyDir": source}, mounts=[self.mount("a/b")])
         volumes = await rig.prepared(pod)
         (mount,) = await volumes.mounts(pod.spec.containers[0])
         (mount.host_path / "file").write_text("x")
         assert (volumes_path(rig, "v0") / "a/b/file").read_text() == "x"
-        assert mode(volumes_path(rig, "v0") / "a") == 0o777
+        assert mode(volumes_path(rig, "v0") / "a") == bits
         again = await volumes.mounts(pod.spec.containers[0])
         assert (again[0].host_path / "file").read_text() == "x"
-        assert len(await mount_points_below(rig.folder)) == (1 if rig.binding else 0)
+        assert len(await mount_points_below(rig.folder)) == ((2 if source else 1) if rig.binding else 0)
 
     async def test_a_key_of_a_config_map_is_not_updated_until_the_container_starts_again(self, rig: Rig) -> None:
         rig.cluster.config_map("c", k="one")

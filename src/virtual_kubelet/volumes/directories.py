@@ -1,6 +1,6 @@
 """A pod's directory on this machine: one directory a volume, and what is mounted below. Blocking.
 
-    DIRECTORY/UID/volumes/NAME                            mode 0777, and the pod's fsGroup
+    DIRECTORY/UID/volumes/NAME                            mode 0777 (1777 in memory), and the pod's fsGroup
     DIRECTORY/UID/volume-subpaths/NAME/CONTAINER/INDEX    parts of volumes, bound here
     DIRECTORY/UID/ready/NAME                              the volume was set up: what is in it is the pod's
 
@@ -26,6 +26,8 @@ __all__ = ["PodDirectory", "uids_with_directories"]
 _NAME: Final = re.compile(r"[a-z0-9A-Z]([-a-z0-9A-Z_.]{0,251}[a-z0-9A-Z])?\Z")
 _VOLUME_MODE: Final = 0o777
 _SET_GROUP_ID: Final = 0o2000
+#: As the kernel makes a tmpfs, and a kubelet leaves it.
+_STICKY: Final = 0o1000
 
 
 class PodDirectory:
@@ -74,7 +76,7 @@ class PodDirectory:
             mount_tmpfs(path, size=size)
         descriptor = directory_fd(path)
         try:
-            mode = _VOLUME_MODE
+            mode = _VOLUME_MODE | (_STICKY if memory else 0)
             if group is not None:
                 os.fchown(descriptor, -1, group)
                 mode |= _SET_GROUP_ID | (WRITABLE_BITS if writable else 0)

@@ -36,8 +36,8 @@ def may_mount() -> bool:
 
 
 def mount_tmpfs(target: Path, *, size: int | None = None) -> None:
-    """A file system in memory, mode 0777; ``size`` in bytes, or half the machine's memory. Raises ``OSError``."""
-    options = "mode=0777" if size is None else f"mode=0777,size={size}"
+    """A file system in memory, mode 1777; ``size`` in bytes, or half the machine's memory. Raises ``OSError``."""
+    options = "mode=1777" if size is None else f"mode=1777,size={size}"
     # Unlike a kubelet's: no device and no set-user-ID program of it is of use to the machine, where all can see them.
     _check(
         _libc().mount(b"tmpfs", os.fsencode(target), b"tmpfs", _MS_NOSUID | _MS_NODEV, options.encode()),
