@@ -340,12 +340,41 @@ async def test_what_a_process_cannot_have_is_refused_by_its_field(rig: Rig, chan
         ({"dns_policy": "None", "dns_config": PodDNSConfig(nameservers=["10.0.0.10"])}, r"^spec\.dnsConfig: "),
     ],
 )
-async def test_a_pod_with_names_of_its_own_is_refused_by_its_field(rig: Rig, spec: dict[str, Any], field: str) -> None:
+async def test_a_pod_with_names_of_its_own_is_refused_by_its_field_where_nothing_can_be_mounted(
+    tmp_path: Path, spec: dict[str, Any], field: str
+) -> None:
     one = pod("true")
     one.spec = msgspec.structs.replace(one.spec, **spec)
-    with pytest.raises(InvalidInputError, match=field):
-        await rig.provider.create_pod(one)
-    assert await rig.provider.get_pods() == []
+    async with rig_in(tmp_path, ClusterStandIn(), "mountNamespaces: false\n") as rig:
+        with pytest.raises(InvalidInputError, match=field):
+            await rig.provider.create_pod(one)
+        assert await rig.provider.get_pods() == []
+
+
+async def test_a_pod_has_names_of_its_own_and_the_machine_keeps_its(rig: Rig) -> None:
+    machine = [Path(path).read_bytes() for path in ("/etc/hosts", "/etc/resolv.conf") if os.path.exists(path)]
+    config = {"nameservers": ["192.0.2.53"], "searches": ["example.com"], "options": [{"name": "ndots", "value": "2"}]}
+    own = {
+        "hostAliases": [{"ip": "192.0.2.7", "hostnames": ["db.example.com", "db"]}],
+        "dnsPolicy": "None",
+        "dnsConfig": config,
+    }
+    one = await rig.starts(pod("getent hosts db; cat /etc/resolv.conf; exec sleep 1000017", spec=own))
+    wanted = ["search example.com", "nameserver 192.0.2.53", "options ndots:2"]
+
+    await rig.runs(one)
+
+    async def said() -> list[str]:
+        lines = [line.decode().rstrip("\n") for line in await rig.logs(one)]
+        return lines if len(lines) == 4 else []
+
+    await eventually(said)
+    first, *rest = await said()
+    assert (first.split(), rest) == (["192.0.2.7", "db.example.com", "db"], wanted)
+    assert "192.0.2.7" in await rig.run(one, "/usr/bin/getent", "hosts", "db")
+    other = await rig.starts(pod("getent hosts db.example.com || echo none"))
+    assert await rig.said(other) == ["none"]
+    assert machine == [Path(path).read_bytes() for path in ("/etc/hosts", "/etc/resolv.conf") if os.path.exists(path)]
 
 
 async def test_a_place_that_cannot_be_made_is_said(rig: Rig) -> None:

@@ -21,10 +21,9 @@ from virtual_kubelet.objects.core_v1 import Container
 from virtual_kubelet.runtime import pod_events as on
 from virtual_kubelet.runtime.container_environment import ContainerEnvironment
 from virtual_kubelet.runtime.engine_parts import EngineParts, ExitSink
-from virtual_kubelet.runtime.etc_hosts import etc_hosts, wants_etc_hosts
 from virtual_kubelet.runtime.field_path import field_path
 from virtual_kubelet.runtime.image_pulls import ImageNotReadyError
-from virtual_kubelet.runtime.pod_hostname import pod_hostname
+from virtual_kubelet.runtime.name_files import name_mounts
 from virtual_kubelet.runtime.pod_state import ContainerRecord, PodState
 from virtual_kubelet.runtime.pull_secrets import read_keyring
 from virtual_kubelet.runtime.security import RunAsNonRootError, verify_run_as_non_root
@@ -38,7 +37,6 @@ log = get_logger(__name__)
 
 #: Seconds until an image is asked for again that only another name, or somebody's hand, can bring.
 _NEVER = 300.0
-_NODE_HOSTS = Path("/etc/hosts")
 
 
 def pod_ips(parts: EngineParts, state: PodState) -> Sequence[str]:
@@ -138,19 +136,12 @@ class ContainerStarts:
         path = self.message_file(record.name, record.attempts)
         mounts.append(await asyncio.to_thread(make_message_file, path, container))
         ips = pod_ips(self._parts, self._state)
-        if self._parts.calls.sandboxes is not None and wants_etc_hosts(container, has_address=bool(ips)):
-            mounts.append(await asyncio.to_thread(self._etc_hosts, ips))
+        pod, folder = self._state.pod, self._parts.directory / self._key.uid
+        sandboxes = self._parts.calls.sandboxes is not None
+        mounts += await asyncio.to_thread(
+            name_mounts, pod, container, self._parts.context, folder, ips, sandboxes=sandboxes
+        )
         return mounts
-
-    def _etc_hosts(self, ips: Sequence[str]) -> Mount:
-        pod, context = self._state.pod, self._parts.context
-        hostname = pod_hostname(pod, cluster_domain=context.cluster_domain, node_name=context.node_name)
-        node_hosts = _NODE_HOSTS.read_text(errors="replace") if pod.spec.host_network and _NODE_HOSTS.exists() else ""
-        path = self._parts.directory / self._key.uid / "etc-hosts"
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        path.write_text(etc_hosts(pod, ips, hostname, node_hosts=node_hosts))
-        path.chmod(0o644)
-        return Mount(path, "/etc/hosts")
 
     async def _ask(
         self, record: ContainerRecord, container: Container, image: Image | None, mounts: list[Mount], wanted: str

@@ -37,10 +37,10 @@ def _problems(pod: Pod, abilities: Abilities, may_link: Callable[[str], bool]) -
         yield "spec.runtimeClassName", "processes of this machine have no other runtime"
     if spec.security_context is not None and spec.security_context.sysctls:
         yield "spec.securityContext.sysctls", "they would be the whole machine's"
-    if spec.host_aliases:
-        yield "spec.hostAliases", "processes have the machine's /etc/hosts"
-    if spec.dns_config is not None:
-        yield "spec.dnsConfig", "processes have the machine's resolver"
+    if spec.host_aliases and not abilities.namespaces:
+        yield "spec.hostAliases", "this program may not mount, and without that processes have the machine's /etc/hosts"
+    if spec.dns_config is not None and not abilities.namespaces:
+        yield "spec.dnsConfig", "this program may not mount, and without that processes have the machine's resolver"
     for field, container in _containers(pod):
         for inner, why in _problems_of(pod, container, abilities, may_link):
             yield f"{field}.{inner}", why
