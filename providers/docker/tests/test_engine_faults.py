@@ -53,29 +53,25 @@ def kill(engine: ContainerEngine) -> None:
         os.close(handle)
 
 
-async def test_an_engine_that_is_killed_and_comes_back_has_lost_nothing(own_engine: ContainerEngine) -> None:
+async def test_an_engine_that_is_killed_and_comes_back_has_lost_nothing_and_tells_what_ended_meanwhile(
+    own_engine: ContainerEngine,
+) -> None:
     async with machine_at(own_engine) as machine:
         one = pod()
         lives = await machine.start(one, shell("sleep 1000", name="lives"))
         ends = await machine.start(one, shell("until [ -e /data/go ]; do sleep 0.1; done; exit 7", name="ends"))
+        dies = await machine.start(one, shell("sleep 1000", name="dies"))
+        pid = (await machine.runtime.daemon.get(f"containers/{dies.id}/json"))["State"]["Pid"]
         kill(own_engine)
+        os.kill(pid, signal.SIGKILL)
         with pytest.raises(TransientError, match="the container engine at"):
             await machine.runtime.list_containers()
         with pytest.raises(TransientError):
             await machine.runtime.daemon.ping()
         await asyncio.to_thread(up, own_engine.kind, own_engine.directory)
+        assert (await machine.exit_of(dies.id)).exit_code == 137
         await machine.runtime.daemon.ping()
         assert {c.id for c in await machine.runtime.list_containers() if c.exit is None} == {lives.id, ends.id}
         own_engine.cli("exec", ends.id, "sh", "-c", "mkdir /data; touch /data/go")
         assert (await machine.exit_of(ends.id)).exit_code == 7
         assert lives.id not in machine.exits
-
-
-async def test_what_ends_while_the_engine_is_down_is_told_when_it_is_back(own_engine: ContainerEngine) -> None:
-    async with machine_at(own_engine) as machine:
-        started = await machine.start(pod(), shell("sleep 1000"))
-        pid = (await machine.runtime.daemon.get(f"containers/{started.id}/json"))["State"]["Pid"]
-        kill(own_engine)
-        os.kill(pid, signal.SIGKILL)
-        await asyncio.to_thread(up, own_engine.kind, own_engine.directory)
-        assert (await machine.exit_of(started.id)).exit_code == 137

@@ -24,6 +24,7 @@ __all__ = ["Daemon", "DaemonError", "TwoWay"]
 #: Seconds. Engines answer in milliseconds, but a machine under load or a slow disk makes some requests long.
 _TIMEOUT: Final = 120.0
 _CONNECT: Final = 10.0
+_GONE: Final = "no such container"
 #: aiodocker's status for "no answer at all".
 _UNREACHABLE: Final = 900
 
@@ -194,7 +195,9 @@ class _translated:
         if isinstance(error, DockerError):
             if error.status == _UNREACHABLE:
                 raise DaemonError(0, f"{self._where()} cannot be reached") from error
-            raise DaemonError(error.status, error.message.strip()) from None
+            message = error.message.strip()
+            # Podman's status of a container that is just being removed is another.
+            raise DaemonError(404 if message.endswith(_GONE) else error.status, message) from None
         if isinstance(error, TimeoutError) and not isinstance(error, asyncio.CancelledError):
             raise DaemonError(0, f"{self._where()} does not answer") from error
         if isinstance(error, json.JSONDecodeError):  # an error without a body, or no engine at all

@@ -15,12 +15,25 @@ __all__ = ["container_statistics", "stats_of"]
 
 #: Requests to the engine at once.
 _AT_ONCE: Final = 8
+#: Seconds for all answers: less than the engine of pods waits for them.
+_LONGEST: Final = 8.0
 
 
 async def container_statistics(
-    daemon: Daemon, container_ids: Sequence[str], started: Mapping[str, datetime], now: datetime
+    daemon: Daemon,
+    container_ids: Sequence[str],
+    started: Mapping[str, datetime],
+    now: datetime,
+    *,
+    longest: float = _LONGEST,
 ) -> dict[str, ContainerStats]:
-    """By id; those that do not run are left out. Raises ``DaemonError`` if the engine cannot be reached."""
+    """By id; those that do not run are left out, and so are those of which the engine says nothing in time.
+
+    Args:
+        longest: seconds.
+
+    Raises ``DaemonError`` if the engine cannot be reached, or says nothing at all in time.
+    """
     machine_memory = int(daemon.info.get("MemTotal") or 0)
     gate = asyncio.Semaphore(_AT_ONCE)
     found: dict[str, ContainerStats] = {}
@@ -36,9 +49,13 @@ async def container_statistics(
         if told and (told.get("memory_stats") or {}).get("usage"):  # else it has ended: the engine gives zeros
             found[container_id] = stats_of(told, started.get(container_id, now), now, machine_memory=machine_memory)
 
-    async with asyncio.TaskGroup() as tasks:
-        for container_id in container_ids:
-            tasks.create_task(look(container_id))
+    try:
+        async with asyncio.timeout(longest), asyncio.TaskGroup() as tasks:
+            for container_id in container_ids:
+                tasks.create_task(look(container_id))
+    except TimeoutError:
+        if not found:
+            raise DaemonError(0, f"the container engine has given no statistics within {longest:g} s") from None
     return found
 
 
