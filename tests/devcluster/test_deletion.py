@@ -284,6 +284,11 @@ class TestNamespaces:
             f'namespaces "{name}" is forbidden: this namespace may not be deleted',
         )
 
+    async def test_its_phase_is_active_unless_it_is_given(self, api: Api) -> None:
+        await api.create("/api/v1/namespaces", {"metadata": {"name": "phase"}})
+        answer = await api.put("/api/v1/namespaces/phase/status", {"metadata": {"name": "phase"}})
+        assert (answer.status, answer.body["status"]) == (200, {"phase": "Active"})
+
     async def test_its_phase_says_whether_it_is_going(self, api: Api) -> None:
         answer = await api.patch("/api/v1/namespaces/default/status", {"status": {"phase": "Terminating"}})
         assert (answer.status, answer.causes) == (422, [("status.Phase", "FieldValueInvalid")])

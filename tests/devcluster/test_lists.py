@@ -218,6 +218,10 @@ class TestRevisions:
         answer = await api.get(f"{MAPS}?{query}")
         assert (answer.status, [name for name, _ in answer.causes]) == (422, [field])
 
+    async def test_of_selectors_the_one_of_labels_is_read_first(self, api: Api) -> None:
+        answer = await api.get(f"{MAPS}?fieldSelector=zz&labelSelector=a%2C")
+        assert answer.message == "found '', expected: identifier after ','"
+
     async def test_each_option_that_is_wrong_is_named(self, api: Api) -> None:
         answer = await api.get(f"{MAPS}?resourceVersionMatch=Zz&continue=zz&sendInitialEvents=1")
         assert answer.message == (

@@ -24,7 +24,7 @@ from virtual_kubelet.devcluster.registry.resource import Resource
 from virtual_kubelet.devcluster.request_info import PAGE_NOT_FOUND, RequestInfo, ResourceTable, UnknownPath
 from virtual_kubelet.devcluster.request_options import is_true
 from virtual_kubelet.devcluster.reviews import Reviews
-from virtual_kubelet.devcluster.selectors import parse_field_selector
+from virtual_kubelet.devcluster.selectors import FieldSelector, parse_field_selector
 from virtual_kubelet.devcluster.statuses import (
     StatusError,
     bad_request,
@@ -308,7 +308,10 @@ def _attributes(info: RequestInfo, request: Request) -> Attributes:
     """What is to be authorized: a list or watch of one name counts as that name."""
     name, node = info.name, ""
     if info.verb in _SELECTED and not name and (text := request.query.get("fieldSelector")):
-        selector = parse_field_selector(text)
+        try:
+            selector = parse_field_selector(text)
+        except StatusError:  # in its turn it will be refused
+            selector = FieldSelector()
         name = selector.exactly("metadata.name") or ""
         node = selector.exactly("spec.nodeName") or ""
     resource = info.resource

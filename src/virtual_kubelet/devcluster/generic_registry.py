@@ -87,13 +87,9 @@ class GenericRegistry:
         fill_new(metadata, format_time(self.now()))
         resource.prepare_create(obj)
         if resource.validates_metadata_last:
-            errors = resource.validate_create(obj)
-            errors = errors or validate_meta(
-                metadata, path_segment_problems, namespaced=resource.namespaced, names=False
-            )
+            errors = resource.validate_create(obj) or self._meta_problems(metadata, path_segment_problems)
         else:
-            errors = validate_meta(metadata, resource.name_problems, namespaced=resource.namespaced)
-            errors += resource.validate_create(obj)
+            errors = self._meta_problems(metadata, resource.name_problems) + resource.validate_create(obj)
         if errors:
             raise invalid(resource.kind, metadata.get("name", ""), errors, resource.group)
         given = "" if dry_run else metadata.pop("resourceVersion", "")
@@ -103,6 +99,9 @@ class GenericRegistry:
         if taken is not None:
             raise self._taken(metadata, taken)
         if dry_run:
+            # What it would get, is shown; nothing is kept.
+            resource.allocate(obj)
+            resource.release(obj)
             return obj
         resource.allocate(obj)
         try:
@@ -110,6 +109,10 @@ class GenericRegistry:
         except TooLarge:
             resource.release(obj)
             raise
+
+    def _meta_problems(self, metadata: dict[str, Any], name_problems: Callable[[str], list[str]]) -> list[FieldError]:
+        errors = validate_meta(metadata, name_problems, namespaced=self.resource.namespaced)
+        return errors + validate_kube_finalizers(metadata) if self.resource.checks_finalizer_names else errors
 
     def _taken(self, metadata: dict[str, Any], stored: StoredObject) -> StatusError:
         """409: the name is that of ``stored``."""
@@ -185,7 +188,8 @@ class GenericRegistry:
             return
         changes = validate_meta_update(metadata, old["metadata"])
         # The API server looks several times at metadata, and says so.
-        content, names = validate_meta_content(metadata), validate_kube_finalizers(metadata)
+        content = validate_meta_content(metadata)
+        names = validate_kube_finalizers(metadata) if self.resource.checks_finalizer_names else []
         errors = content + changes + changes + names
         if whole and self.resource.validates_new_metadata:
             errors += content + names

@@ -93,9 +93,9 @@ def is_deleting(obj: dict[str, Any]) -> bool:
 
 
 def validate_meta(
-    metadata: dict[str, Any], name_problems: Callable[[str], list[str]], *, namespaced: bool, names: bool = True
+    metadata: dict[str, Any], name_problems: Callable[[str], list[str]], *, namespaced: bool
 ) -> list[FieldError]:
-    """Of a new object, its name chosen already; ``names``: with those that only Kubernetes' own finalizers may have."""
+    """Of a new object, its name chosen already."""
     errors: list[FieldError] = []
     base, name = metadata.get("generateName", ""), metadata.get("name", "")
     if base:
@@ -110,8 +110,7 @@ def validate_meta(
         errors += [field_invalid("metadata.name", name, problem) for problem in problems]
     if namespaced and not metadata.get("namespace"):
         errors.append(required("metadata.namespace"))
-    errors += validate_meta_content(metadata)
-    return errors + validate_kube_finalizers(metadata) if names else errors
+    return errors + validate_meta_content(metadata)
 
 
 def validate_meta_content(metadata: dict[str, Any]) -> list[FieldError]:

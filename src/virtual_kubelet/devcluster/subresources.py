@@ -11,6 +11,7 @@ from virtual_kubelet.devcluster.call import Call
 from virtual_kubelet.devcluster.cluster_state import ClusterState
 from virtual_kubelet.devcluster.decoding import check_media_type, decode_object, report_unknown
 from virtual_kubelet.devcluster.generic_registry import Preparation
+from virtual_kubelet.devcluster.namespace_lifecycle import check_namespace
 from virtual_kubelet.devcluster.node_restriction import NodeRestriction
 from virtual_kubelet.devcluster.object_meta import is_deleting, validate_meta_update
 from virtual_kubelet.devcluster.registry.certificate_signing_requests import prepare_approval
@@ -273,6 +274,7 @@ class Subresources:
             return bad_request(f'{kind} in version "{version}" cannot be handled as a {kind}: {problem}')
 
         report_unknown(unknown, options.validation, call.warnings, refuse)
+        check_namespace(self._state, call.info, content.get("metadata", {}))
         name = content.get("metadata", {}).get("name", "")
         if name != call.info.name and kind != "TokenRequest":
             raise bad_request(f"name in URL does not match name in {kind} object")

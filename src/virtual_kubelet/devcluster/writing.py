@@ -13,8 +13,9 @@ from virtual_kubelet.devcluster.decoding import (
     report_unknown,
 )
 from virtual_kubelet.devcluster.generic_registry import GenericRegistry, Preparation
+from virtual_kubelet.devcluster.namespace_lifecycle import check_namespace
 from virtual_kubelet.devcluster.node_restriction import NodeRestriction
-from virtual_kubelet.devcluster.object_meta import name_for_admission, without_repeated_owners
+from virtual_kubelet.devcluster.object_meta import without_repeated_owners
 from virtual_kubelet.devcluster.patching import apply_patch, patch_type
 from virtual_kubelet.devcluster.reading import Reader
 from virtual_kubelet.devcluster.registry.namespaces import IMMORTAL_NAMESPACES
@@ -32,7 +33,6 @@ from virtual_kubelet.devcluster.statuses import (
     StatusError,
     bad_request,
     forbidden,
-    not_found,
     success,
     undeterminable_name,
 )
@@ -72,7 +72,7 @@ class Writer:
         registry.resource.default(obj)
         registry.resource.created_by(obj, call.user.to_object())
         self._restriction.check(call.user, call.info, obj)
-        self._check_namespace(call, obj)
+        check_namespace(self._state, call.info, obj["metadata"])
         created = registry.create(obj, dry_run=options.dry_run)
         call.warnings += registry.resource.create_warnings(obj)
         return self._show(call, registry, created, 201)
@@ -89,30 +89,6 @@ class Writer:
             obj["metadata"]["namespace"] = call.info.namespace
         else:
             obj["metadata"].pop("namespace", None)
-
-    def _check_namespace(self, call: Call, obj: dict[str, Any]) -> None:
-        """Nothing is created in a namespace that is not there, or is on its way out (NamespaceLifecycle)."""
-        namespace = call.info.namespace
-        if not call.info.resource.namespaced:
-            return
-        stored = self._state.namespaces.objects.get("", namespace)
-        if stored is None:
-            raise not_found("namespaces", namespace)
-        if stored.fields["status.phase"] == "Terminating":
-            error = forbidden(
-                call.info.resource.plural,
-                name_for_admission(obj["metadata"]),
-                f"unable to create new content in namespace {namespace} because it is being terminated",
-                call.info.resource.group,
-            )
-            cause = {
-                "reason": "NamespaceTerminating",
-                "message": f"namespace {namespace} is being terminated",
-                "field": "metadata.namespace",
-            }
-            assert error.details is not None
-            error.details["causes"] = [cause]
-            raise error
 
     # Update
 

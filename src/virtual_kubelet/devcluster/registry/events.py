@@ -39,6 +39,7 @@ class Events(Resource):
     create_on_update = True
     cached = False
     validates_metadata_last = True
+    checks_finalizer_names = False
     time_to_live = 3600.0
 
     def fields(self, obj: dict[str, Any]) -> Mapping[str, str]:

@@ -20,6 +20,7 @@ class Leases(Resource):
     columns = (NAME_COLUMN, column("Holder"), column("Age"))
     unconditional_update = False
     create_on_update = True
+    checks_finalizer_names = False
 
     def validate_create(self, obj: dict[str, Any]) -> list[FieldError]:
         errors: list[FieldError] = []

@@ -41,6 +41,7 @@ class Namespaces(Resource):
         return {"status.phase": obj["status"].get("phase", "")}
 
     def default(self, obj: dict[str, Any]) -> None:
+        obj.setdefault("status", {}).setdefault("phase", "Active")
         self.default_status(obj)
 
     def default_status(self, obj: dict[str, Any]) -> None:

@@ -74,6 +74,8 @@ class Resource:
     validates_new_metadata: ClassVar[bool] = True
     #: A real server's watch cache has it; lists "at any revision" come from there.
     cached: ClassVar[bool] = True
+    #: Finalizers without a domain must be Kubernetes' own: a rule of the core group's kinds.
+    checks_finalizer_names: ClassVar[bool] = True
     #: A new object's metadata is looked at only if the rest is right, and any name will do that can stand in a URL.
     validates_metadata_last: ClassVar[bool] = False
     #: Kept only so many seconds after its last write; None: for ever.
