@@ -45,6 +45,11 @@ def _file(stage: Stage) -> str:
     return f"/tmp/{stage.node_name}-{stage.name()}"
 
 
+def _leaving_nothing(file: str) -> str:
+    """A script that runs until it is asked to end, and takes the file away."""
+    return f"trap 'rm -f {file}; kill $! 2>/dev/null; exit 0' TERM; sleep 1000 & wait"
+
+
 def _not_ready(pod: Pod) -> bool:
     return bool(running_since(pod)) and condition(pod, "Ready")[0] == "False"
 
@@ -57,25 +62,27 @@ def _ready(pod: Pod) -> bool:
 async def readiness(stage: Stage) -> None:
     """A container is ready when its readiness probe succeeds, and not before."""
     file = _file(stage)
-    script = f"trap 'rm -f {file}; kill $! 2>/dev/null; exit 0' TERM; sleep 8; touch {file}; sleep 1000 & wait"
-    pod = await stage.create(stage.shell(script).fields(readiness_probe=_exec(stage, f"test -f {file}")))
+    probe = _exec(stage, f"test -f {file}")
+    pod = await stage.create(stage.shell(_leaving_nothing(file)).fields(readiness_probe=probe))
     waiting = await stage.user.saw(pod, _not_ready, "the container runs and is not ready")
     expect(waiting.status.phase == "Running", "the pod is Running", status_line(waiting))
     expect(condition(waiting, "Ready")[1] == "ContainersNotReady", "ContainersNotReady", status_line(waiting))
-    ready = await stage.user.until(pod, _ready, "the container is ready")
-    expect(restarts(ready) == 0, "without a restart", restarts(ready))
     event = await stage.told(pod, "Unhealthy")
     expect((event.message or "").startswith("Readiness probe failed: "), "'Readiness probe failed: …'", event.message)
+    await stage.execute(pod, f"touch {file}")
+    ready = await stage.user.until(pod, _ready, "the container is ready")
+    expect(restarts(ready) == 0, "without a restart", restarts(ready))
 
 
 @promise("shell")
 async def readiness_lost(stage: Stage) -> None:
     """A container whose readiness probe fails again is not ready any more, and is not restarted."""
     file = _file(stage)
-    script = f"touch {file}; sleep 6; rm {file}; sleep 1000"
+    script = f"touch {file}; {_leaving_nothing(file)}"
     probe = _exec(stage, f"test -f {file}", failure_threshold=2)
     pod = await stage.create(stage.shell(script).restarting("Always").fields(readiness_probe=probe))
     await stage.user.saw(pod, _ready, "the container is ready")
+    await stage.execute(pod, f"rm {file}")
     lost = await stage.user.until(pod, _not_ready, "the container is not ready any more")
     expect(restarts(lost) == 0, "without a restart", restarts(lost))
 
@@ -108,14 +115,14 @@ async def liveness_holds(stage: Stage) -> None:
 async def startup(stage: Stage) -> None:
     """Until the startup probe succeeds a container is neither started nor ready, and liveness does not count."""
     file = _file(stage)
-    script = f"trap 'rm -f {file}; kill $! 2>/dev/null; exit 0' TERM; sleep 5; touch {file}; sleep 1000 & wait"
-    made = stage.shell(script).restarting("Always").fields(
-        startup_probe=_exec(stage, f"test -f {file}", failure_threshold=100),
+    made = stage.shell(_leaving_nothing(file)).restarting("Always").fields(
+        startup_probe=_exec(stage, f"test -f {file}", failure_threshold=1000),
         liveness_probe=_exec(stage, f"test -f {file}", failure_threshold=1),
     )  # fmt: skip
     pod = await stage.create(made)
     waiting = await stage.user.saw(pod, _not_ready, "the container runs and is not ready")
     expect(container(waiting).started is not True, "it is not started", status_line(waiting))
+    await stage.execute(pod, f"touch {file}")
     ready = await stage.user.until(pod, _ready, "the container is started and ready")
     expect(container(ready).started, "it is started", status_line(ready))
     expect(restarts(ready) == 0, "without a restart", restarts(ready))
