@@ -85,6 +85,15 @@ def test_help_is_quick_because_it_imports_little(args: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "heavy: []"
 
 
+def test_the_dev_cluster_does_without_the_http_client_of_nodes() -> None:
+    program = (
+        "import sys; from virtual_kubelet.devcluster import DevCluster\n"
+        "print(sorted({'aiohttp', 'prometheus_client', 'virtual_kubelet.kubelet'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "[]\n", done.stderr
+
+
 def test_help_tells_the_exit_codes_and_what_the_dev_cluster_is_not() -> None:
     for args in (["--help"], ["run", "--help"], ["up", "--help"]):
         text = command(*args).stdout

@@ -22,6 +22,7 @@ from tests.streaming.recorded_streams import (
 from virtual_kubelet.streaming.negotiation import (
     PORT_FORWARD_PROTOCOL,
     REMOTE_COMMAND_PROTOCOLS,
+    TUNNEL_PREFIX,
     choose_version,
     is_spdy_request,
 )
@@ -49,7 +50,7 @@ from virtual_kubelet.streaming.websocket.handshake import (
     is_websocket_request,
     server_headers,
 )
-from virtual_kubelet.streaming.websocket.tunnel import TUNNEL_PREFIX, TunnelledSpdyConnection
+from virtual_kubelet.streaming.websocket.tunnel import TunnelledSpdyConnection
 
 pytestmark = pytest.mark.recording
 

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from virtual_kubelet.telemetry import logs
 
-__all__ = ["Interrupted", "collect_garbage_rarely", "configure_logs", "run_until_signal"]
+__all__ = ["Interrupted", "begin_collecting_garbage", "collect_garbage_rarely", "configure_logs", "run_until_signal"]
 
 T = TypeVar("T")
 
@@ -89,7 +89,12 @@ async def collect_garbage_rarely(ready: Coroutine[Any, Any, None]) -> None:
     try:
         await ready
         gc.collect()
-        gc.freeze()
     finally:
-        gc.set_threshold(_GC_THRESHOLD, 10, 10)
-        gc.enable()
+        begin_collecting_garbage()
+
+
+def begin_collecting_garbage() -> None:
+    """Collect, now and then, what comes from now on; what has been loaded is out of the collector's sight."""
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD, 10, 10)
+    gc.enable()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import ipaddress
 import os
 import shlex
@@ -12,7 +13,9 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from virtual_kubelet.cli import arguments as types
@@ -114,14 +117,18 @@ def _with_tokens(arguments: argparse.Namespace) -> bool:
 
 
 def _up(arguments: argparse.Namespace) -> int:
-    from virtual_kubelet.cli.finished_pods import check_pods
-    from virtual_kubelet.cli.manifests import read_manifests
     from virtual_kubelet.cli.program import Interrupted, configure_logs, run_until_signal
 
     configure_logs(arguments)
+    gc.disable()  # until all is up: what is imported stays, and looking through it for garbage takes a tenth of a start
+    _import_side_by_side()
     # What the user got wrong is said before anything is started.
-    manifests = [manifest for path in arguments.run or () for manifest in read_manifests(path)]
+    manifests: list[Manifest] = []
     if arguments.run:
+        from virtual_kubelet.cli.finished_pods import check_pods
+        from virtual_kubelet.cli.manifests import read_manifests
+
+        manifests = [manifest for path in arguments.run for manifest in read_manifests(path)]
         check_pods(manifests)
     if arguments.kubeconfig_out:
         arguments.kubeconfig_out = Path(arguments.kubeconfig_out).absolute()
@@ -132,11 +139,20 @@ def _up(arguments: argparse.Namespace) -> int:
         return run_until_signal(_run(arguments, manifests))
     except Interrupted:
         return ExitCode.INTERRUPTED if arguments.run else ExitCode.OK
+    finally:
+        gc.enable()
+
+
+def _import_side_by_side() -> None:
+    """Most of a start is imports, and a good part of the longest needs no Python: OpenSSL reads the machine's CAs."""
+    Thread(target=import_module, args=("aiohttp",), name="import of aiohttp").start()
+    import_module("virtual_kubelet.devcluster")  # has no use for it
 
 
 async def _run(arguments: argparse.Namespace, manifests: Sequence[Manifest]) -> int:
     from virtual_kubelet.cli.activity import Activity, Screen
     from virtual_kubelet.cli.finished_pods import FinishedPods
+    from virtual_kubelet.cli.program import begin_collecting_garbage
     from virtual_kubelet.devcluster import DevCluster
     from virtual_kubelet.kube.client import ApiClient
     from virtual_kubelet.kube.kubeconfig import load_kubeconfig
@@ -177,6 +193,7 @@ async def _run(arguments: argparse.Namespace, manifests: Sequence[Manifest]) -> 
             try:
                 await kubelet.wait_ready()
                 await activity.wait_synced()
+                begin_collecting_garbage()
                 if arguments.run:
                     return await finished.run(manifests, arguments.timeout)
                 screen.say(_next_steps(arguments, cluster.url, kubeconfig))

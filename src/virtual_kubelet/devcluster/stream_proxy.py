@@ -25,6 +25,7 @@ from virtual_kubelet.server.connection import Request, Response
 from virtual_kubelet.streaming.negotiation import (
     PORT_FORWARD_PROTOCOL,
     REMOTE_COMMAND_PROTOCOLS,
+    TUNNEL_PREFIX,
     VERSION_HEADER,
     is_spdy_request,
 )
@@ -34,7 +35,6 @@ from virtual_kubelet.streaming.websocket.handshake import (
     is_websocket_request,
     server_headers,
 )
-from virtual_kubelet.streaming.websocket.tunnel import TUNNEL_PREFIX
 from virtual_kubelet.telemetry.logs import get_logger
 
 __all__ = ["STREAMS", "StreamProxy"]

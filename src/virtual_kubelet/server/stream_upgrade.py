@@ -10,6 +10,7 @@ from virtual_kubelet.streaming.negotiation import (
     ACCEPTED_HEADER,
     PORT_FORWARD_PROTOCOL,
     REMOTE_COMMAND_PROTOCOLS,
+    TUNNEL_PREFIX,
     VERSION_HEADER,
     choose_version,
     is_spdy_request,
@@ -36,7 +37,7 @@ from virtual_kubelet.streaming.websocket.handshake import (
     is_websocket_request,
     server_headers,
 )
-from virtual_kubelet.streaming.websocket.tunnel import TUNNEL_PREFIX, TunnelledSpdyConnection
+from virtual_kubelet.streaming.websocket.tunnel import TunnelledSpdyConnection
 
 __all__ = ["RefusedUpgrade", "Upgrade", "command_options", "port_forward_upgrade", "remote_command_upgrade"]
 

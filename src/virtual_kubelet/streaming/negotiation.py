@@ -9,6 +9,7 @@ __all__ = [
     "ACCEPTED_HEADER",
     "PORT_FORWARD_PROTOCOL",
     "REMOTE_COMMAND_PROTOCOLS",
+    "TUNNEL_PREFIX",
     "VERSION_HEADER",
     "choose_version",
     "is_spdy_request",
@@ -22,6 +23,8 @@ _SPDY: Final = "spdy/3.1"
 #: What the kubelet serves over SPDY, best first. Version 5 differs from 4 only in WebSockets, which half-close by it.
 REMOTE_COMMAND_PROTOCOLS: Final = ("v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io")
 PORT_FORWARD_PROTOCOL: Final = "portforward.k8s.io"
+#: Before the name of the protocol that is spoken over SPDY in a WebSocket.
+TUNNEL_PREFIX: Final = "SPDY/3.1+"
 
 
 def is_spdy_request(connection: Iterable[str], upgrade: Iterable[str]) -> bool:

@@ -17,10 +17,8 @@ from virtual_kubelet.streaming.websocket.connection import (
     WebSocketLimits,
 )
 
-__all__ = ["TUNNEL_PREFIX", "TunnelledSpdyConnection"]
+__all__ = ["TunnelledSpdyConnection"]
 
-#: Before the name of the protocol that is spoken in the tunnel.
-TUNNEL_PREFIX: Final = "SPDY/3.1+"
 #: Pieces smaller than this are sent in one message.
 _SMALL: Final = 4096
 
