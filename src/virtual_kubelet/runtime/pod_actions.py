@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from msgspec import Struct
+
 from virtual_kubelet.objects.core_v1 import LifecycleHandler, ResourceRequirements
 
 __all__ = [
@@ -28,13 +30,11 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """Tell the pod's status as it is now, whatever comes next."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """A Kubernetes event on the pod, or on one of its containers."""
 
     event_type: str
@@ -43,18 +43,15 @@ class Record:
     container: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Prepare:
+class Prepare(Struct, frozen=True):
     """Volumes and sandbox."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refresh:
+class Refresh(Struct, frozen=True):
     """Bring the files of its volumes up to date: what they show may have changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(Struct, frozen=True):
     name: str
 
 
@@ -73,36 +70,31 @@ class RunPreStop:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class CutHook:
+class CutHook(Struct, frozen=True):
     """End a hook that runs."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class CutStart:
+class CutStart(Struct, frozen=True):
     """Give its start up, if the runtime has not been asked yet."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class StartProbes:
+class StartProbes(Struct, frozen=True):
     name: str
     container_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class StopProbes:
+class StopProbes(Struct, frozen=True):
     """``terminating``: its pod ends and it still runs: only readiness goes on being probed."""
 
     name: str
     terminating: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """A signal."""
 
     name: str
@@ -111,8 +103,7 @@ class Send:
     kill: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Resize:
+class Resize(Struct, frozen=True):
     """Give a running container other resources."""
 
     name: str
@@ -120,20 +111,17 @@ class Resize:
     resources: ResourceRequirements | None
 
 
-@dataclass(frozen=True, slots=True)
-class Remove:
+class Remove(Struct, frozen=True):
     """Runs that nobody can ask for any more."""
 
     ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveSandbox:
+class RemoveSandbox(Struct, frozen=True):
     sandbox_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class RemovePod:
+class RemovePod(Struct, frozen=True):
     """Its containers, sandbox, volumes, files and checkpoint."""
 
 

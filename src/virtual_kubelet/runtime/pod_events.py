@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from msgspec import Struct
+
 from virtual_kubelet.contracts.runtime import ContainerExit, ContainerInstance, Image, PodSandbox
 from virtual_kubelet.objects.core_v1 import EnvVar, Pod, ResourceRequirements
 from virtual_kubelet.runtime.pod_state import Ending, StopReason
@@ -48,15 +50,13 @@ __all__ = [
 # Events of one container
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(Struct, frozen=True):
     """It has its turn."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class BackOff:
+class BackOff(Struct, frozen=True):
     """It would run again, but not before its back-off is over."""
 
     name: str
@@ -73,8 +73,7 @@ class Started:
     env: Sequence[EnvVar] = field(repr=False, default=())
 
 
-@dataclass(frozen=True, slots=True)
-class StartFailed:
+class StartFailed(Struct, frozen=True):
     """It could not be started.
 
     Attributes:
@@ -95,15 +94,13 @@ class StartFailed:
     wanted_image: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class NotStarted:
+class NotStarted(Struct, frozen=True):
     """Its start was given up before the runtime was asked: its pod ends."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class HookDone:
+class HookDone(Struct, frozen=True):
     """Its hook has ended: postStart, or preStop. ``error`` is a sentence, if a postStart hook failed, or a preStop hook
     was cut short; who ran it has recorded its own failures."""
 
@@ -112,8 +109,7 @@ class HookDone:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Probed:
+class Probed(Struct, frozen=True):
     """Its probes say something else than before."""
 
     name: str
@@ -121,8 +117,7 @@ class Probed:
     ready: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeFailed:
+class ProbeFailed(Struct, frozen=True):
     """A probe says that it has to go, within ``grace`` seconds."""
 
     name: str
@@ -130,8 +125,7 @@ class ProbeFailed:
     grace: float
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """It has to end, for a reason of its pod's."""
 
     name: str
@@ -140,21 +134,18 @@ class Stop:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Signalled:
+class Signalled(Struct, frozen=True):
     name: str
     number: int
     kill: bool
 
 
-@dataclass(frozen=True, slots=True)
-class SignalFailed:
+class SignalFailed(Struct, frozen=True):
     name: str
     kill: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Exited:
+class Exited(Struct, frozen=True):
     """A container of the runtime's has ended."""
 
     name: str
@@ -162,16 +153,14 @@ class Exited:
     exit: ContainerExit
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(Struct, frozen=True):
     """The runtime does not know its container any more: nobody will ever tell how it ended."""
 
     name: str
     container_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Resized:
+class Resized(Struct, frozen=True):
     """It has these resources now."""
 
     name: str
@@ -179,8 +168,7 @@ class Resized:
     resources: ResourceRequirements | None
 
 
-@dataclass(frozen=True, slots=True)
-class ResizeFailed:
+class ResizeFailed(Struct, frozen=True):
     """``refused``: the runtime cannot do it; it is not asked again before something else is wanted."""
 
     name: str
@@ -211,89 +199,75 @@ ContainerEvent: TypeAlias = (
 # Events of the pod
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """It has its volumes, and its sandbox if the runtime has any."""
 
     sandbox: PodSandbox | None
 
 
-@dataclass(frozen=True, slots=True)
-class PreparationFailed:
+class PreparationFailed(Struct, frozen=True):
     reason: str
     message: str
     wait: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SandboxLost:
+class SandboxLost(Struct, frozen=True):
     sandbox_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class RestartAll:
+class RestartAll(Struct, frozen=True):
     """A container has ended so that all of the pod are to run anew, its init containers first."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourcesChanged:
+class SourcesChanged(Struct, frozen=True):
     """A ConfigMap, a Secret or the like has come or changed that the pod refers to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Updated:
+class Updated(Struct, frozen=True):
     """Spec, labels or annotations are others now."""
 
     pod: Pod
 
 
-@dataclass(frozen=True, slots=True)
-class Deleted:
+class Deleted(Struct, frozen=True):
     """It is to end, within ``until`` (monotonic), and to be forgotten then."""
 
     pod: Pod
     until: float
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True):
     """It ends by itself: its containers are done, or it has failed as a whole."""
 
     ending: Ending
 
 
-@dataclass(frozen=True, slots=True)
-class Evicted:
+class Evicted(Struct, frozen=True):
     """It uses more than it may; what it does is no longer asked."""
 
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Emptied:
+class Emptied(Struct, frozen=True):
     """Nothing of it runs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cleared:
+class Cleared(Struct, frozen=True):
     """The runtime has nothing of it any more, neither containers nor a sandbox."""
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
+class Removed(Struct, frozen=True):
     """All of it is gone from the runtime and the disk."""
 
 
-@dataclass(frozen=True, slots=True)
-class StrayFound:
+class StrayFound(Struct, frozen=True):
     """The runtime has a container of this pod that is none of its runs."""
 
     container: str
     container_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Forget:
+class Forget(Struct, frozen=True):
     """These runs are gone from the runtime."""
 
     ids: frozenset[str]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from virtual_kubelet.errors import SpdyError
 from virtual_kubelet.streaming.spdy.header_block import Headers
@@ -24,47 +25,41 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class StreamOpened:
+class StreamOpened(Struct, frozen=True):
     """The peer wants a stream: answer with ``reply`` or ``reset``."""
 
     stream_id: int
     headers: Headers
 
 
-@dataclass(frozen=True, slots=True)
-class StreamReplied:
+class StreamReplied(Struct, frozen=True):
     """The peer accepted our stream."""
 
     stream_id: int
     headers: Headers
 
 
-@dataclass(frozen=True, slots=True)
-class HeadersReceived:
+class HeadersReceived(Struct, frozen=True):
     """More headers of a stream."""
 
     stream_id: int
     headers: Headers
 
 
-@dataclass(frozen=True, slots=True)
-class DataReceived:
+class DataReceived(Struct, frozen=True):
     """Bytes of a stream: a view of what was received. ``acknowledge`` them when they are dealt with."""
 
     stream_id: int
     data: memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class StreamEnded:
+class StreamEnded(Struct, frozen=True):
     """The peer sends nothing more on this stream; we still may."""
 
     stream_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class StreamReset:
+class StreamReset(Struct, frozen=True):
     """The stream is gone in both directions: by the peer's wish, or by ours because the peer misused it."""
 
     stream_id: int
@@ -72,37 +67,32 @@ class StreamReset:
     by_peer: bool
 
 
-@dataclass(frozen=True, slots=True)
-class WindowOpened:
+class WindowOpened(Struct, frozen=True):
     """There is room to send more: on a stream, or on any (0)."""
 
     stream_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsReceived:
+class SettingsReceived(Struct, frozen=True):
     """The peer's settings, already in force."""
 
     settings: dict[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class PingAcknowledged:
+class PingAcknowledged(Struct, frozen=True):
     """The peer is there: it answered our ``ping``."""
 
     ping_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class GoAwayReceived:
+class GoAwayReceived(Struct, frozen=True):
     """The peer takes no more streams. Those of ours above ``last_stream_id`` it has not looked at."""
 
     last_stream_id: int
     status: int
 
 
-@dataclass(frozen=True, slots=True)
-class SessionFailed:
+class SessionFailed(Struct, frozen=True):
     """The peer broke the protocol: a GOAWAY is to be sent, nothing more is read. Always the last event."""
 
     error: SpdyError

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple, TypeAlias
+
+from msgspec import Struct
 
 from virtual_kubelet.streaming.buffers import Buffer
 from virtual_kubelet.streaming.spdy.header_block import Headers
@@ -95,8 +96,7 @@ class SettingId(IntEnum):
     INITIAL_WINDOW_SIZE = 7
 
 
-@dataclass(frozen=True, slots=True)
-class SynStream:
+class SynStream(Struct, frozen=True):
     """A peer opens a stream. ``associated`` is the stream it belongs to, 0 for none; priority 0 is the highest."""
 
     stream_id: int
@@ -107,8 +107,7 @@ class SynStream:
     headers: Headers
 
 
-@dataclass(frozen=True, slots=True)
-class SynReply:
+class SynReply(Struct, frozen=True):
     """A peer accepts a stream."""
 
     stream_id: int
@@ -116,8 +115,7 @@ class SynReply:
     headers: Headers
 
 
-@dataclass(frozen=True, slots=True)
-class HeadersFrame:
+class HeadersFrame(Struct, frozen=True):
     """More headers of a stream."""
 
     stream_id: int
@@ -125,8 +123,7 @@ class HeadersFrame:
     headers: Headers
 
 
-@dataclass(frozen=True, slots=True)
-class RstStream:
+class RstStream(Struct, frozen=True):
     """A stream ends at once, in both directions. The status need not be one of ``RstStatus``."""
 
     stream_id: int
@@ -141,38 +138,33 @@ class Setting(NamedTuple):
     flags: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """A peer's settings."""
 
     settings: tuple[Setting, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
+class Ping(Struct, frozen=True):
     """To be sent back as it is, if it is not our own."""
 
     ping_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class GoAway:
+class GoAway(Struct, frozen=True):
     """A peer accepts no more streams; ``last_stream_id`` is the last one of ours that it has taken."""
 
     last_stream_id: int
     status: int
 
 
-@dataclass(frozen=True, slots=True)
-class WindowUpdate:
+class WindowUpdate(Struct, frozen=True):
     """A peer has room for ``delta`` more bytes on a stream; stream 0 is the session."""
 
     stream_id: int
     delta: int
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(Struct, frozen=True):
     """A part of a DATA frame: frames are passed on as their bytes come. ``fin`` comes with the last part."""
 
     stream_id: int
