@@ -50,6 +50,25 @@ async def test_a_pod_runs_at_once_with_addresses_and_conditions(mock: Mock) -> N
     assert [c.ready for c in status.container_statuses or []] == [True, True]
 
 
+async def test_init_containers_have_done_and_sidecars_run_until_the_pod_ends(mock: Mock) -> None:
+    one = pod()
+    one.spec.init_containers = [
+        Container(name="init", image="i"),
+        Container(name="sidecar", image="i", restart_policy="Always"),
+    ]
+    await mock.provider.create_pod(one)
+    init, sidecar = mock.statuses[-1].init_container_statuses or []
+    assert init.state is not None
+    assert init.state.terminated is not None
+    started = mock.statuses[-1].start_time
+    assert (init.state.terminated.started_at, init.state.terminated.finished_at) == (started, started)
+    assert (init.ready, sidecar.ready, sidecar.started) == (True, True, True)
+    await mock.provider.delete_pod(one)
+    _, sidecar = mock.statuses[-1].init_container_statuses or []
+    assert sidecar.state is not None
+    assert sidecar.state.terminated is not None
+
+
 async def test_each_pod_has_an_address_of_its_own_known_beforehand(mock: Mock) -> None:
     ips = [(await mock.provider.get_pod_ips(pod(f"p{n}")))[0] for n in range(300)]
     assert len(set(ips)) == 300

@@ -262,10 +262,6 @@ class MockProvider:
         now = format_time(held.started)
         state = ContainerState(running=ContainerStateRunning(started_at=now))
         status = self._status(held, "Running", now, state, ready=True)
-        done = ContainerState(terminated=ContainerStateTerminated(exit_code=0, reason="Completed"))
-        status.init_container_statuses = [
-            _container(c, done, ready=True) for c in held.pod.spec.init_containers or ()
-        ] or None
         self._report(key, held, status)
         held.timer = None
         if held.script.run_for is not None:
@@ -321,6 +317,7 @@ class MockProvider:
             pod_ips=[PodIP(ip=held.ip)],
             start_time=started,
             conditions=conditions,
+            init_container_statuses=_init_containers(pod, state, started, ready=ready) or None,
             container_statuses=[_container(c, state, ready=ready) for c in pod.spec.containers],
         )
 
@@ -340,6 +337,18 @@ def _container(container: Container, state: ContainerState, *, ready: bool) -> C
         started=state.running is not None,
         state=state,
     )
+
+
+def _init_containers(pod: Pod, state: ContainerState, started: str, *, ready: bool) -> list[ContainerStatus]:
+    """Sidecars are as the containers are; the others have done at once, unless they wait like everything else."""
+    if state.waiting is not None:
+        return []
+    ended = ContainerStateTerminated(exit_code=0, reason="Completed", started_at=started, finished_at=started)
+    done = ContainerState(terminated=ended)
+    return [
+        _container(c, state, ready=ready) if c.restart_policy == "Always" else _container(c, done, ready=True)
+        for c in pod.spec.init_containers or ()
+    ]
 
 
 def _containers(pod: Pod) -> list[Container]:
