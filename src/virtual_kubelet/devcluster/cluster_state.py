@@ -22,7 +22,7 @@ from virtual_kubelet.devcluster.registry.secrets import Secrets
 from virtual_kubelet.devcluster.registry.service_account_admission import ServiceAccountAdmission
 from virtual_kubelet.devcluster.registry.service_accounts import ServiceAccounts
 from virtual_kubelet.devcluster.registry.services import ClusterIPs, Services
-from virtual_kubelet.devcluster.schema import Schemas, load_openapi
+from virtual_kubelet.devcluster.schema import load_openapi, published_schemas
 from virtual_kubelet.devcluster.storage import Store
 
 __all__ = ["SERVICE_NETWORK", "ClusterState"]
@@ -49,7 +49,7 @@ class ClusterState:
         self.clock = clock
         self.store = Store(history=history)
         self.openapi: Mapping[str, Any] = load_openapi()
-        self.schemas = Schemas(self.openapi["schemas"])
+        self.schemas = published_schemas()
         self.addresses = ClusterIPs(service_network)
         self._registries: dict[tuple[str, str], GenericRegistry] = {}
         self.config_maps = self._serve(ConfigMaps())

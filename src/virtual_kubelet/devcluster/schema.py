@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable
+from functools import cache
 from importlib import resources
 from itertools import chain, repeat
 from typing import Any, Final, NamedTuple, Protocol, cast
@@ -41,7 +42,7 @@ from virtual_kubelet.devcluster.schema_values import (
     time_value,
 )
 
-__all__ = ["Schemas", "load_openapi"]
+__all__ = ["Schemas", "load_openapi", "published_schemas"]
 
 
 class ConvertAgain(Protocol):
@@ -62,8 +63,9 @@ class _Field(NamedTuple):
     omit_empty: bool
 
 
+@cache
 def load_openapi() -> dict[str, Any]:
-    """The published schemas and paths (``tools/generate_openapi.py``)."""
+    """The published schemas and paths (``tools/generate_openapi.py``). The same for all who ask: not to be changed."""
     data = resources.files("virtual_kubelet.devcluster").joinpath("openapi.json.gz").read_bytes()
     loaded: dict[str, Any] = msgspec.json.decode(gzip.decompress(data))
     return loaded
@@ -266,6 +268,12 @@ class Schemas:
             return result
 
         return convert
+
+
+@cache
+def published_schemas() -> Schemas:
+    """Of ``load_openapi``: all clusters of a process share what has been compiled."""
+    return Schemas(load_openapi()["schemas"])
 
 
 def _target(schema: dict[str, Any]) -> str | None:
