@@ -1,6 +1,7 @@
 """Pods that a real kubelet ran, run by a real dockerd on the dev cluster, side by side: each takes the recorded course.
 
-A Podman takes half as much CPU again; with it ``dockerd`` here is to be ``podman``."""
+They take it on a Podman, too: name that fixture instead. It takes a quarter longer.
+"""
 
 from __future__ import annotations
 
