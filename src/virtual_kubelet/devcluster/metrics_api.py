@@ -132,7 +132,8 @@ class MetricsApi:
         try:
             async with self._limit:
                 text = await self._proxy.read(node, "/metrics/resource", most_bytes=self._most_bytes)
-            sample = parse_sample(text, datetime.now(UTC).timestamp())
+            # In a thread: the first one imports a parser, and a full node's text is long.
+            sample = await asyncio.to_thread(parse_sample, text, datetime.now(UTC).timestamp())
         except (StatusError, ResponseBroken, ValueError) as error:
             log.debug("node %s gave no metrics: %s", node, error)
             samples = self._samples.get(node)
