@@ -291,6 +291,25 @@ class TestImmutable:
             answer = await api.patch(f"{PODS}/p", {"spec": {"activeDeadlineSeconds": deadline}})
             assert (answer.status, said in answer.message) == (422, True)
 
+    async def test_what_is_wrong_with_an_updates_tolerations_is_said_twice(self, api: Api) -> None:
+        await api.create(PODS, pod())
+        answer = await api.patch(f"{PODS}/p", {"spec": {"tolerations": [{"key": "a b", "operator": "Exists"}]}})
+        assert answer.causes == [("spec.tolerations[0].key", "FieldValueInvalid")] * 2
+
+    async def test_a_toleration_without_a_key_stands_for_the_default_ones(self, api: Api) -> None:
+        await api.create(PODS, pod())
+        answer = await api.patch(f"{PODS}/p", {"spec": {"tolerations": [{"operator": "Equal"}]}})
+        assert answer.causes == [
+            ("spec.tolerations[0].operator", "FieldValueInvalid"),
+            ("spec.tolerations", "FieldValueForbidden"),
+        ]
+
+    async def test_a_status_says_nothing_of_deletion(self, api: Api) -> None:
+        created = await api.create(PODS, pod())
+        created["metadata"]["deletionTimestamp"] = "2020-01-01T00:00:00Z"
+        answer = await api.put(f"{PODS}/p/status", created)
+        assert (answer.status, answer.body["metadata"].get("deletionTimestamp")) == (200, None)
+
     async def test_a_pods_containers_stay_as_many(self, api: Api) -> None:
         await api.create(PODS, pod())
         added = [{"op": "add", "path": "/spec/containers/-", "value": {"name": "x", "image": "y"}}]

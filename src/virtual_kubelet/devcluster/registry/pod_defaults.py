@@ -73,7 +73,7 @@ def add_default_tolerations(spec: dict[str, Any]) -> None:
     for taint in _TAINTS:
         if not any(
             t.get("effect", "NoExecute") == "NoExecute"
-            and (t.get("key") == taint or (not t.get("key") and t.get("operator") == "Exists"))
+            and (t.get("key") or taint) == taint  # one without a key counts, whatever its operator
             for t in tolerations
         ):
             tolerations.append(

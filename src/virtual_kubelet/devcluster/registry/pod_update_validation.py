@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from virtual_kubelet.devcluster.names import dns_subdomain_problems, qualified_name_problems
+from virtual_kubelet.devcluster.registry.placement_validation import validate_tolerations
 from virtual_kubelet.devcluster.registry.pod_validation import validate_pod
 from virtual_kubelet.devcluster.registry.value_validation import address_errors
 from virtual_kubelet.devcluster.statuses import FieldError, duplicate, field_forbidden, field_invalid, required
@@ -41,6 +42,9 @@ def validate_pod_update(new: dict[str, Any], old: dict[str, Any]) -> list[FieldE
     if any(_timeless(toleration) not in tolerations for toleration in old.get("tolerations") or ()):
         detail = "existing toleration can not be modified except its tolerationSeconds"
         errors.append(field_forbidden("spec.tolerations", detail))
+    else:
+        # What is wrong with them is said once more.
+        errors += validate_tolerations(new.get("tolerations") or [])
     errors += _gates(new, old)
     compared = new
     if old.get("schedulingGates"):

@@ -145,6 +145,8 @@ class Pods(Resource):
 
     def prepare_status_update(self, new: dict[str, Any], old: dict[str, Any]) -> None:
         new["spec"] = old["spec"]
+        if "deletionTimestamp" not in old["metadata"]:
+            new["metadata"].pop("deletionTimestamp", None)  # no matter of the status
         if "ownerReferences" in old["metadata"]:
             new["metadata"]["ownerReferences"] = old["metadata"]["ownerReferences"]
         else:
