@@ -107,13 +107,6 @@ def _seccomp(exchange: Exchange) -> bool:
     return found
 
 
-def _negative_grace(exchange: Exchange) -> bool:
-    step = exchange.step
-    asked = "gracePeriodSeconds=-1" in step.path or '"gracePeriodSeconds": -1' in (step.body or "")
-    exchange.unlike |= step.method == "DELETE" and asked and exchange.new_status == exchange.old_status == 200
-    return exchange.unlike
-
-
 def _quality(exchange: Exchange) -> bool:
     def change(obj: Json, _: str) -> bool:
         return _drop(obj, "status", "qosClass")
@@ -132,9 +125,14 @@ def _order_of_probes(exchange: Exchange) -> bool:
 
 
 def _revisions_differ(exchange: Exchange) -> bool:
+    path = exchange.step.path
     for body in (exchange.new, exchange.old):
         if isinstance(body, dict) and "message" in body and "Too large resource version" in str(body["message"]):
             body["message"] = re.sub(r"current: \d+", "current: n", body["message"])
+        if isinstance(body, dict) and body.get("reason") == "Conflict" and re.search("/(nodes|names|serv)", path):
+            body["message"] = re.sub(
+                r"(in record \(|object meta: |\) does|precondition[: (]+)\d+", r"\1n", body["message"]
+            )
     return False
 
 
@@ -490,7 +488,6 @@ KNOWN: Final = (
     Known("the namespace of an object is looked at first since 1.22; tape pods 9", _namespace_first),
     Known("a Namespace's own namespace is dropped since 1.22", _namespace_of_namespace),
     Known("seccomp annotations follow the fields until 1.27", _seccomp),
-    Known("negative grace periods are one second since 1.27, and none before", _negative_grace),
     Known("qosClass is filled in again since 1.31 (backfill for old kubelets)", _quality),
     Known(
         "revisions of the future are a time-out for every list since 1.34",

@@ -242,7 +242,8 @@ class Operations(Draw):
             self.add("GET", path)
 
     def delete_query(self) -> Json:
-        query: Json = {"gracePeriodSeconds": self.one(0, 0, 1, 30, -1, 100, "x") if self.chance(70) else None}
+        # No negative grace: of a real 1.20 nothing removes such a pod any more.
+        query: Json = {"gracePeriodSeconds": self.one(0, 0, 1, 30, 100, "x") if self.chance(70) else None}
         if self.chance(20):
             query["propagationPolicy"] = self.one("Background", "Wrong")
         if self.chance(4):
@@ -257,7 +258,7 @@ class Operations(Draw):
         if self.chance(70):
             made |= {"kind": "DeleteOptions", "apiVersion": self.one("v1", "v1", "v1", "meta.k8s.io/v1", "v9")}
         if self.chance(50):
-            made["gracePeriodSeconds"] = self.one(0, 0, 1, 30, -1)
+            made["gracePeriodSeconds"] = self.one(0, 0, 1, 30)
         if self.chance(40):
             made["preconditions"] = self.one(
                 {"uid": f"{{{{uid:{path}}}}}"}, {"uid": NOBODY}, {"resourceVersion": f"{{{{rv:{path}}}}}"},

@@ -121,6 +121,12 @@ class TestPreconditions:
         )
         assert (await api.delete(f"{MAPS}/c", {"preconditions": {"uid": uid}})).status == 200
 
+    async def test_of_a_namespace_in_words_of_its_own(self, api: Api) -> None:
+        created = await api.create("/api/v1/namespaces", {"metadata": {"name": "n"}})
+        answer = await api.delete("/api/v1/namespaces/n", {"preconditions": {"uid": "zz"}})
+        why = f"Precondition failed: UID in precondition: zz, UID in object meta: {created['metadata']['uid']}"
+        assert (answer.status, answer.message) == (409, f'Operation cannot be fulfilled on namespaces "n": {why}')
+
     async def test_another_resource_version_conflicts(self, api: Api) -> None:
         created = await api.create(MAPS, config_map())
         await api.patch(f"{MAPS}/c", {"data": {"x": "y"}})

@@ -269,6 +269,14 @@ class GenericRegistry:
 
     def _check_preconditions(self, stored: StoredObject, options: DeleteOptions) -> None:
         name = stored.key[1]
+        if self.resource.plural == "namespaces":  # whose storage looks by itself
+            for what, given, own in (
+                ("UID", options.uid, stored.uid),
+                ("ResourceVersion", options.revision, str(stored.revision)),
+            ):
+                if given is not None and given != own:
+                    why = f"Precondition failed: {what} in precondition: {given}, {what} in object meta: {own}"
+                    raise conflict("namespaces", name, why)
         # The kind stands where others have the resource: the API server's own slip.
         if options.uid is not None and options.uid != stored.uid:
             raise conflict(
