@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pod_courses import RecordedPod, differences, read, replay, report
+from tests.recorded_pod_replay import RecordedPod, differences, read, replay, report
 from virtual_kubelet.contracts.context import ProviderContext
 from virtual_kubelet.objects.core_v1 import EmptyDirVolumeSource, Pod, Volume, VolumeMount
 from virtual_kubelet.providers.process import ProcessProvider

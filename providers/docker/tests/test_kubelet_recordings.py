@@ -13,7 +13,8 @@ import pytest
 
 from providers.docker.tests.machine import BUSYBOX
 from tests.container_engines import ContainerEngine
-from tests.pod_courses import Course, RecordedPod, differences, read, replay, report
+from tests.pod_courses import Course
+from tests.recorded_pod_replay import RecordedPod, differences, read, replay, report
 from tests.runtime.recorded_pods import EventShape
 from virtual_kubelet import ProviderContext
 from virtual_kubelet.testing.dev_node import RunningNode, running_node
