@@ -157,7 +157,9 @@ def read(path: Path, until: float = math.inf, without_events: Collection[str] = 
     told = [event for row in rows for event in row.get("events", ())]
     events = _told(((one["type"], one["reason"], one["field"], one["message"]) for one in told), name)
     events = {one for one in events if one[1] not in without_events}
-    return RecordedPod(manifest, rows[0].get("before") or [], steps, events)
+    # Of what goes well a node tells no more than its budget: many pods at once have more.
+    normal = {one for one in events if one[0] == "Normal"}
+    return RecordedPod(manifest, rows[0].get("before") or [], steps, events - normal, normal)
 
 
 def _told(events: Iterable[EventShape], name: str) -> set[EventShape]:

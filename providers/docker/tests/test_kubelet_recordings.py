@@ -48,7 +48,7 @@ def recorded_pods(shared: Path) -> dict[str, RecordedPod]:
     for path in sorted((shared / "kubelet-1.36/lifecycles").glob("*.jsonl")):
         one = read(path, FIRST_RESTART.get(path.stem, UNTIL))
         later = {event for event in one.events if path.stem in BACK_OFF and "BackOff" in f"{event[1]} {event[3]}"}
-        found[path.stem] = replace(one, events=one.events - later, possible=later)
+        found[path.stem] = replace(one, events=one.events - later, possible=one.possible | later)
     return {name: one for name, one in found.items() if name not in ELSEWHERE}
 
 
