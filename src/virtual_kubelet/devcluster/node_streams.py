@@ -10,6 +10,8 @@ from typing import Final
 
 import h11
 
+from virtual_kubelet.server.transports import abort
+
 __all__ = ["CHUNK", "ByteStream", "NodeAnswer", "close_streams", "dial", "first_of", "relay"]
 
 #: Read at once.
@@ -75,7 +77,7 @@ async def dial(
             elif isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed)) or event is h11.PAUSED:
                 break
     except BaseException:
-        writer.transport.abort()
+        abort(writer.transport)
         raise
     writer.close()
     return NodeAnswer(status, answered, None, body)
@@ -121,7 +123,7 @@ async def close_streams(*streams: ByteStream, patience: float = 10.0) -> None:
             async with asyncio.timeout(patience):
                 await stream.writer.wait_closed()
         except (OSError, TimeoutError):
-            stream.writer.transport.abort()
+            abort(stream.writer.transport)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

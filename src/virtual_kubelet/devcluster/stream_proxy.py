@@ -22,6 +22,7 @@ from virtual_kubelet.devcluster.statuses import StatusError, bad_request
 from virtual_kubelet.devcluster.stream_options import command_options, stream_target
 from virtual_kubelet.errors import ProtocolError
 from virtual_kubelet.server.connection import Request, Response
+from virtual_kubelet.server.transports import abort
 from virtual_kubelet.streaming.negotiation import (
     PORT_FORWARD_PROTOCOL,
     REMOTE_COMMAND_PROTOCOLS,
@@ -164,8 +165,8 @@ class StreamProxy:
         def upgrade(transport: asyncio.Transport, early: bytes) -> asyncio.Protocol:
             client, protocol = ByteStream.taken_over(transport, early)
             if self._tasks is None:  # the cluster stops
-                upstream.writer.transport.abort()
-                transport.abort()
+                abort(upstream.writer.transport)
+                abort(transport)
             else:
                 self._tasks.create_task(self._counted(session(client), client, upstream))
             return protocol
@@ -181,7 +182,7 @@ class StreamProxy:
         finally:
             self._sessions -= 1
             for stream in streams:
-                stream.writer.transport.abort()  # does nothing to what is closed
+                abort(stream.writer.transport)  # does nothing to what is closed
 
     async def _dial(self, node: str, method: str, target: str, headers: Sequence[tuple[str, str]]) -> NodeAnswer:
         address = self._proxy.address(node)

@@ -25,6 +25,7 @@ from virtual_kubelet.server.http_messages import (
 from virtual_kubelet.server.request_body import RequestBody
 from virtual_kubelet.server.request_reader import PlainRequest, ServerConnection
 from virtual_kubelet.server.streaming_body import close_iterator, pump
+from virtual_kubelet.server.transports import abort
 from virtual_kubelet.telemetry.logs import get_logger
 
 __all__ = ["HttpConnection"]
@@ -125,7 +126,7 @@ class HttpConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Cut the connection and cancel what it does."""
-        self._transport.abort()
+        abort(self._transport)
 
     # Reading
 
@@ -220,7 +221,7 @@ class HttpConnection(asyncio.Protocol):
         if self._ahead > self._limits.max_header_bytes:
             if self._streaming:
                 # If we stopped reading, we could not see the client leave, and would follow a silent log for ever.
-                self._transport.abort()
+                abort(self._transport)
             else:
                 self._pause_reading()
 
@@ -268,7 +269,7 @@ class HttpConnection(asyncio.Protocol):
         finally:
             if not served:
                 self._task = None
-                self._transport.abort()
+                abort(self._transport)
 
     async def _send(self, request: Request, response: Response, start: Head) -> None:
         body = response.body

@@ -14,6 +14,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from virtual_kubelet.server.closed_transport import CLOSED
 from virtual_kubelet.server.deadline import Deadline
 from virtual_kubelet.server.stream_limits import StreamLimits
+from virtual_kubelet.server.transports import abort
 from virtual_kubelet.streaming.buffers import Buffer
 from virtual_kubelet.telemetry.logs import get_logger
 
@@ -112,7 +113,7 @@ class WireConnection(asyncio.Protocol, Generic[E]):
         if self._transport.get_write_buffer_size() > self._limits.max_unsent_bytes:
             # Only answers to what the client sends grow here: it makes them faster than it reads them.
             log.warning("cutting a client that sends much and reads nothing")
-            self._transport.abort()
+            abort(self._transport)
         elif self._wire.unacknowledged > self._limits.input_buffer_bytes:
             self._pause_reading()
 
@@ -183,7 +184,7 @@ class WireConnection(asyncio.Protocol, Generic[E]):
 
     def _on_idle(self) -> None:
         log.info("closing a session in which nothing has moved", extra={"seconds": str(self._limits.idle_timeout)})
-        self._transport.abort()
+        abort(self._transport)
 
     def _on_ping(self) -> None:
         self._ping.set(self._limits.ping_interval)
@@ -207,7 +208,7 @@ class WireConnection(asyncio.Protocol, Generic[E]):
 
     def _look_for_end(self) -> None:
         if _hung_up(self._transport):
-            self._transport.abort()
+            abort(self._transport)
         else:
             self._look = self._loop.call_later(_LOOK_SECONDS, self._look_for_end)
 

@@ -18,6 +18,7 @@ import h11
 from virtual_kubelet.devcluster.node_streams import CHUNK, ByteStream, dial
 from virtual_kubelet.errors import StreamClosedError, VirtualKubeletError
 from virtual_kubelet.kube.config import ClientConfig
+from virtual_kubelet.server.transports import abort
 from virtual_kubelet.streaming.remote_command.status import CommandStatus
 from virtual_kubelet.streaming.websocket.channels import (
     ChannelConnection,
@@ -112,7 +113,7 @@ class _Channels:
 
     def abort(self) -> None:
         """Cut the connection, as a client does that is killed."""
-        self._stream.writer.transport.abort()
+        abort(self._stream.writer.transport)
 
 
 class RemoteSession:
