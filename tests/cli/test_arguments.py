@@ -179,7 +179,9 @@ def test_an_option_that_go_had_is_refused_with_the_reason(gone: str, capsys: pyt
     [
         (["run"], "--provider"),
         (["run", "--provider", "mock", "--nosuch"], "unrecognized argument: --nosuch"),
-        (["run", "--provider", "mock", "--nodena", "x"], "unrecognized argument: --nodena"),
+        (["run", "--provider", "mock", "--nodena", "x"], "unrecognized argument: --nodena; did you mean --nodename?"),
+        (["--log-level", "info", "up", "--kubeconfig", "x"], "--kubeconfig; did you mean --kubeconfig-out?"),
+        (["up", "--kubeconfig", "x"], "hint: virtual-kubelet up --help"),
         (["run", "--provider", "mock", "--pod-sync-workers", "0"], "--pod-sync-workers: '0' is not a whole number"),
         (
             ["run", "--provider", "mock", "--lease-duration", "40"],

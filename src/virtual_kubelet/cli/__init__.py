@@ -62,6 +62,11 @@ def build_parser() -> Parser:
     return parser
 
 
+def _parser_of_command(parser: Parser, given: Sequence[str]) -> argparse.ArgumentParser:
+    commands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return next((commands.choices[word] for word in given if word in commands.choices), parser)
+
+
 def _parse(parser: Parser, given: Sequence[str], environment: Mapping[str, str]) -> argparse.Namespace:
     first = given[0].partition("=")[0] if given else ""
     if first.startswith("-") and first not in parser._option_string_actions:
@@ -73,7 +78,8 @@ def _parse(parser: Parser, given: Sequence[str], environment: Mapping[str, str])
         parser.print_help()
         raise SystemExit(ExitCode.USAGE if given else ExitCode.OK)
     if unknown:
-        parser.error(unknown_option(unknown[0]))
+        asked = _parser_of_command(parser, given)
+        asked.error(unknown_option(unknown[0], asked._option_string_actions))
     parsed.log_level = getattr(parsed, "log_level", None) or getattr(parsed, "default_log_level", "info")
     parsed.log_format = getattr(parsed, "log_format", "text")
     try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from typing import Any, Final
 
 from virtual_kubelet.cli import arguments as types
@@ -53,13 +54,14 @@ def add_run_options(parser: Parser) -> None:
     _timing(parser)
 
 
-def unknown_option(option: str) -> str:
-    """What to say about an option that there is not."""
+def unknown_option(option: str, known: Collection[str] = ()) -> str:
+    """What to say about an option that there is not; ``known`` are those that there are."""
+    name = option.partition("=")[0]
     for gone, why in _GONE.items():
-        name = option.partition("=")[0]
         if name == gone or (gone in ("--trace-", "--klog") and option.startswith(gone)):
             return f"{name} is not carried over from Go: {why}"
-    return f"unrecognized argument: {option}"
+    close = [one for one in known if len(name) > 3 and one.startswith(name)] or get_close_matches(name, known, 1)
+    return f"unrecognized argument: {option}" + (f"; did you mean {close[0]}?" if close else "")
 
 
 def _cluster(parser: Parser) -> None:
