@@ -62,8 +62,8 @@ async def work(folder: Path, first: int) -> None:
 
 
 def is_whole(volume: Path) -> bool:
-    """Whether all files are of one write."""
-    return len({(volume / name).read_text() for name in "abc"}) == 1
+    """Whether all files are of one write; some are missing when it was the first one, or all were being removed."""
+    return len({(volume / name).read_text() for name in "abc" if (volume / name).exists()}) <= 1
 
 
 @pytest.mark.parametrize("seed", range(5))
