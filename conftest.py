@@ -27,7 +27,15 @@ MAY_BLOCK = [
 ]
 
 #: Folders whose tests take the most seconds, the longest first.
-LONG = ("tests/testing/", "tests/cli/", "tests/contract/", "providers/docker/")
+LONG = (
+    "tests/testing/",
+    "tests/cli/",
+    "tests/contract/",
+    "providers/docker/",
+    "tests/providers/",
+    "tests/volumes/",
+    "tests/test_",
+)
 
 
 def pytest_configure() -> None:
