@@ -1,4 +1,4 @@
-"""Every exception this package raises on purpose.
+"""Every exception this package raises on purpose, and what any exception says.
 
 ::
 
@@ -74,7 +74,13 @@ __all__ = [
     "UnsupportedError",
     "VirtualKubeletError",
     "WebSocketError",
+    "text_of",
 ]
+
+
+def text_of(error: BaseException) -> str:
+    """What an exception says; its kind, if that is nothing."""
+    return str(error) or type(error).__name__
 
 
 class VirtualKubeletError(Exception):

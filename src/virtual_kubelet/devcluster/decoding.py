@@ -109,15 +109,11 @@ def decode_delete_options(data: bytes, schemas: Schemas, media_type: str) -> dic
     no_version = "couldn't get version/kind; json parse error: "
     try:
         value = decode_go_json(data)
-    except NotJson as problem:
-        raise bad_request(f"{no_version}{problem}") from None
-    if type(value) is not dict and value is not None:
-        raise bad_request(f"{no_version}json: cannot unmarshal {_go_kind(value)} into Go value of type {_TYPE_META}")
+    except NotJson as error:
+        raise bad_request(f"{no_version}{error}") from None
+    if problem := _type_meta_problem(value):
+        raise bad_request(f"{no_version}{problem}")
     value = value or {}
-    for field in ("kind", "apiVersion"):
-        if value.get(field) is not None and type(value[field]) is not str:
-            got = _go_kind(value[field])
-            raise bad_request(f"{no_version}json: cannot unmarshal {got} into Go struct field .{field} of type string")
     if (kind := value.get("kind") or "DeleteOptions") != "DeleteOptions":
         version = value.get("apiVersion") or "v1"
         raise bad_request(f'no kind "{kind}" is registered for version "{version}" in scheme "{_META_SCHEME}"')
@@ -151,16 +147,19 @@ def _decode_json_object(data: bytes, kind: str, media_type: str, unknown: list[s
     else:
         value = decode_json(data, kind)
         unknown += repeated_fields(data, value)
+    if problem := _type_meta_problem(value):
+        raise _no_version(kind, problem, data)
+    return value or {}
+
+
+def _type_meta_problem(value: Any) -> str:
+    """Why kind and version cannot be read from it, in the words of Go's decoder; null is an empty object."""
     if type(value) is not dict:
-        got = _go_kind(value)
-        if value is not None:
-            raise _no_version(kind, f"json: cannot unmarshal {got} into Go value of type {_TYPE_META}", data)
-        value = {}
+        return "" if value is None else f"json: cannot unmarshal {_go_kind(value)} into Go value of type {_TYPE_META}"
     for field in ("kind", "apiVersion"):
         if value.get(field) is not None and type(value[field]) is not str:
-            got = _go_kind(value[field])
-            raise _no_version(kind, f"json: cannot unmarshal {got} into Go struct field .{field} of type string", data)
-    return value
+            return f"json: cannot unmarshal {_go_kind(value[field])} into Go struct field .{field} of type string"
+    return ""
 
 
 def _go_kind(value: Any) -> str:

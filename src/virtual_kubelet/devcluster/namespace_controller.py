@@ -11,6 +11,7 @@ from virtual_kubelet.devcluster.controller import Controller
 from virtual_kubelet.devcluster.generic_registry import GenericRegistry
 from virtual_kubelet.devcluster.request_options import DeleteOptions
 from virtual_kubelet.devcluster.storage import Change, StoredObject
+from virtual_kubelet.devcluster.subresources import set_condition
 from virtual_kubelet.objects.times import format_time
 
 __all__ = ["NamespaceController"]
@@ -88,13 +89,8 @@ class NamespaceController(Controller[str]):
         now = format_time(self._state.clock.now())
 
         def mutate(obj: dict[str, Any]) -> None:
-            known = {condition["type"]: condition for condition in obj["status"].get("conditions") or ()}
-            obj["status"]["conditions"] = [
-                {**condition, "lastTransitionTime": known[condition["type"]]["lastTransitionTime"]}
-                if known.get(condition["type"], {}).get("status") == condition["status"]
-                else {**condition, "lastTransitionTime": now}
-                for condition in _conditions({name: len(objects) for name, objects in left.items()}, finalizers)
-            ]
+            for condition in _conditions({name: len(objects) for name, objects in left.items()}, finalizers):
+                set_condition(obj, {**condition, "lastTransitionTime": now})
 
         return self._state.namespaces.change(namespace, mutate)
 

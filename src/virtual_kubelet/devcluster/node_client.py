@@ -14,6 +14,7 @@ import aiohttp
 from yarl import URL
 
 from virtual_kubelet.devcluster.statuses import StatusError
+from virtual_kubelet.errors import text_of
 from virtual_kubelet.server.connection import ResponseBroken
 
 __all__ = ["NodeAnswer", "NodeClient"]
@@ -107,4 +108,4 @@ def _reason(error: Exception) -> str:
     if isinstance(system, ConnectionRefusedError):
         host = f"{error.host}:{error.port}" if isinstance(error, aiohttp.ClientConnectorError) else ""
         return f"dial tcp {host}: connect: connection refused"
-    return str(error) or type(error).__name__
+    return text_of(error)

@@ -120,18 +120,14 @@ class Schemas:
         return self._struct(f"{self._groups[name]}.{name}", name, fields, absent)
 
     def _field(self, owner: str, key: str, schema: dict[str, Any], required: bool) -> _Field:
-        kind = schema.get("type")
+        kind, name = schema.get("type"), f"{owner}.{key}"
         scalar = _SCALARS.get(kind or "") if kind != "integer" and schema.get("format") != "byte" else None
         if kind == "string":
-            omit = f"{owner}.{key}" not in KEPT_EMPTY and (not required or f"{owner}.{key}" in OMITTED)
+            omit = name not in KEPT_EMPTY and (not required or name in OMITTED)
         elif kind in ("array", "object"):
-            omit = not required and f"{owner}.{key}" not in WRITTEN_NULL
+            omit = not required and name not in WRITTEN_NULL
         else:
-            omit = (
-                not required
-                and f"{owner}.{key}" not in KEPT_EMPTY
-                and (key in OMITTED_ZEROS or f"{owner}.{key}" in OMITTED)
-            )
+            omit = not required and name not in KEPT_EMPTY and (key in OMITTED_ZEROS or name in OMITTED)
         convert = self._value(owner, schema)
         return _Field(scalar, convert, cast("ConvertAgain", convert) if self._is_nested(schema) else None, omit)
 
@@ -144,11 +140,12 @@ class Schemas:
 
     def _default(self, owner: str, key: str, schema: dict[str, Any], required: bool) -> Callable[[], Any] | None:
         """What makes the value of an absent field; None: it stays absent."""
-        if f"{owner}.{key}" in WRITTEN_NULL:
+        name = f"{owner}.{key}"
+        if name in WRITTEN_NULL:
             return lambda: None
-        if f"{owner}.{key}" in WRITTEN_ZERO:
+        if name in WRITTEN_ZERO:
             return lambda: "0"
-        if f"{owner}.{key}" in OMITTED:
+        if name in OMITTED:
             return None
         default = schema.get("default")
         if default == {}:
@@ -158,7 +155,7 @@ class Schemas:
             return lambda: self._type(target)({}, None, [])
         if default is None:
             return (lambda: None) if required else None
-        if required or default or f"{owner}.{key}" in WRITTEN_EMPTY:
+        if required or default or name in WRITTEN_EMPTY:
             return lambda: default
         return None
 
@@ -186,7 +183,6 @@ class Schemas:
         compiled = self._compiled
         go_name = f"{self._groups[target]}.{target}"
         nested = "properties" in self._by_name[target]
-
         regular = {"Time": PLAIN_TIME, "MicroTime": PLAIN_MICRO_TIME}.get(target)
 
         def convert(value: Any, path: Path, unknown: list[str], known: Any = None) -> Any:

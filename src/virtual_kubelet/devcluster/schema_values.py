@@ -37,7 +37,7 @@ __all__ = [
 #: Where in an object: (where the parent is, key or index); None is the object itself.
 Path: TypeAlias = "tuple[Path, str | int] | None"
 Convert: TypeAlias = Callable[[Any, Path, list[str]], Any]
-#: Times as they are written, of days that every month has: the usual case.
+#: Times as they are written, of days that every month has: the usual case, which needs no ``time_value``.
 _MOMENT: Final = r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])T(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){2}"
 PLAIN_TIME: Final = re.compile(_MOMENT + "Z")
 PLAIN_MICRO_TIME: Final = re.compile(_MOMENT + r"\.[0-9]{6}Z")
@@ -191,14 +191,10 @@ def canonical_quantity(text: str) -> str:
 
 
 def time_value(value: Any, path: Path, unknown: list[str]) -> Any:
-    if type(value) is str and PLAIN_TIME.fullmatch(value):
-        return value
     return format_time(_moment(value, path))
 
 
 def micro_time_value(value: Any, path: Path, unknown: list[str]) -> Any:
-    if type(value) is str and PLAIN_MICRO_TIME.fullmatch(value):
-        return value
     return format_micro_time(_moment(value, path, micro=True))
 
 

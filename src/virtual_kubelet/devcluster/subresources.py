@@ -76,9 +76,9 @@ def bind(
     return stored if dry_run else state.pods.change(stored, mutate)
 
 
-def set_condition(pod: dict[str, Any], condition: dict[str, Any]) -> None:
+def set_condition(obj: dict[str, Any], condition: dict[str, Any]) -> None:
     """Replace the condition of this type; its transition time moves only with its status."""
-    conditions = pod["status"].setdefault("conditions", [])
+    conditions = obj["status"].setdefault("conditions", [])
     for index, known in enumerate(conditions):
         if known["type"] == condition["type"]:
             if known["status"] == condition["status"]:

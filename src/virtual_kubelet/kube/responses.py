@@ -23,6 +23,7 @@ from virtual_kubelet.errors import (
     ServerError,
     TooManyRequestsError,
     UnauthorizedError,
+    text_of,
 )
 from virtual_kubelet.objects.meta_v1 import Status
 
@@ -124,4 +125,4 @@ def _reason(error: BaseException) -> str:
         return "it does not speak HTTP"  # the error's own text quotes what it sent
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error) or type(error).__name__
+    return text_of(error)

@@ -18,7 +18,7 @@ from virtual_kubelet.node.pod_controller_config import PodControllerConfig
 from virtual_kubelet.node.pod_record import PodRecord
 from virtual_kubelet.node.pod_status_patch import is_terminal
 from virtual_kubelet.objects.core_v1 import PodStatus, ResourceRequirements
-from virtual_kubelet.objects.pod_fitting import NOTHING, HostPort, Resources
+from virtual_kubelet.objects.pod_fitting import NOTHING, HostPort, Resources, pod_requests, with_status
 from virtual_kubelet.runtime.admission import (
     NodeFacts,
     PodDemand,
@@ -28,7 +28,7 @@ from virtual_kubelet.runtime.admission import (
     rejection_of,
     resize_refusal,
 )
-from virtual_kubelet.runtime.resize import INFEASIBLE, PENDING, resized_resources
+from virtual_kubelet.runtime.resize import INFEASIBLE, resized_resources
 from virtual_kubelet.telemetry.logs import get_logger
 
 __all__ = ["PodAdmission"]
@@ -80,7 +80,7 @@ class PodAdmission:
         if node is None or record.key.uid in self._taken:
             return None
         try:
-            demand = _demand_of(pod)
+            demand = pod_demand(_spec_of(pod), pod.metadata.labels or {})
         except ValueError as error:  # a quantity that is none
             return Rejection("UnexpectedAdmissionError", f"the pod's resources make no sense: {error}")
         if not _was_taken(pod.status):
@@ -111,7 +111,7 @@ class PodAdmission:
         if node is None or pod is None or taken is None:
             return None
         try:
-            requests = pod_demand(_specs.decode(pod.spec), {}).requests
+            requests = pod_requests(_spec_of(pod))
         except ValueError as error:
             return Rejection(INFEASIBLE, f"the pod's resources make no sense: {error}")
         self._make_room()
@@ -155,10 +155,12 @@ class PodAdmission:
         assert record.pod is not None
         try:
             record.pod.decode()
-            set_aside = None if resized else _set_aside(record)
-            wanted, demand = (_demand_of(record.pod, set_aside, status) for status in (None, record.status))
-            has = _demand_of(record.pod, set_aside, record.status, only_what_it_has=True)
-            settling = not wanted.requests == demand.requests == has.requests
+            spec = _spec_of(record.pod, None if resized else _set_aside(record))
+            status = None if record.status is None else msgspec.to_builtins(record.status)
+            demand = pod_demand(spec, record.pod.metadata.labels or {}, status)
+            settling = status is not None and not (
+                pod_requests(spec) == demand.requests == pod_requests(with_status(spec, status, only_what_it_has=True))
+            )
             self._count(record, demand, settling=settling, resized=resized)
         except ValueError as error:  # a spec that cannot be read, or a quantity that is none
             log.warning("what a pod takes of the node is not known: %s", error, extra=record.log_fields)
@@ -179,29 +181,14 @@ class PodAdmission:
         return self._used != before
 
 
-def _demand_of(
-    pod: CachedPod,
-    set_aside: Mapping[str, ResourceRequirements | None] | None = None,
-    status: PodStatus | None = None,
-    *,
-    only_what_it_has: bool = False,
-) -> PodDemand:
-    """Raises ``ValueError`` for a quantity that is none.
-
-    Args:
-        set_aside: by container, where that is not what the spec asks for.
-        status: the provider's newest; what a container has counts until it has what it is to have.
-        only_what_it_has: as that says; where it does not, what it is to have.
-    """
+def _spec_of(pod: CachedPod, set_aside: Mapping[str, ResourceRequirements | None] | None = None) -> dict[str, Any]:
+    """``set_aside``: by container, where that is not what the spec asks for."""
     spec = _specs.decode(pod.spec)
     if set_aside is not None:
         for container in (*(spec.get("initContainers") or ()), *spec["containers"]):
             if container["name"] in set_aside:
                 container["resources"] = msgspec.to_builtins(set_aside[container["name"]]) or {}
-    known = None if status is None else msgspec.to_builtins(status)
-    if known is not None and only_what_it_has:
-        known["conditions"] = [{"type": PENDING, "reason": INFEASIBLE}]
-    return pod_demand(spec, pod.metadata.labels or {}, known)
+    return spec
 
 
 def _set_aside(record: PodRecord) -> dict[str, ResourceRequirements | None] | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from virtual_kubelet.contracts.configuration import PodConfiguration
 from virtual_kubelet.contracts.pods import PodKey, PodLifecycleHandler
-from virtual_kubelet.errors import NotFoundError, TransientError
+from virtual_kubelet.errors import NotFoundError, TransientError, text_of
 from virtual_kubelet.objects.core_v1 import Pod, PodStatus
 from virtual_kubelet.telemetry.metrics import Metrics
 from virtual_kubelet.telemetry.tracing import span
@@ -26,7 +26,7 @@ class ProviderCallError(Exception):
     """A call to the provider failed: ``call`` is the method's name, ``error`` what it raised."""
 
     def __init__(self, call: str, error: Exception) -> None:
-        super().__init__(str(error) or type(error).__name__)
+        super().__init__(text_of(error))
         self.call = call
         self.error = error
 

@@ -135,9 +135,12 @@ def _most(name: str, quantities: Iterable[str]) -> str:
     return max(quantities, key=lambda text: _amount(name, text))
 
 
-def with_status(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Mapping[str, Any]:
+def with_status(
+    spec: Mapping[str, Any], status: Mapping[str, Any], *, only_what_it_has: bool = False
+) -> Mapping[str, Any]:
     """A pod's spec in which containers ask for what counts while they are resized: the most of what they ask for, what is
-    set aside and what they have; without the first if they cannot have it (``determineContainerReqs``)."""
+    set aside and what they have; without the first if they cannot have it (``determineContainerReqs``), or nobody wants to
+    know (``only_what_it_has``). Where the status does not say what a container has, it is what it asks for."""
     conditions = status.get("conditions") or ()
     infeasible = any(c.get("type") == "PodResizePending" and c.get("reason") == "Infeasible" for c in conditions)
     known = {
@@ -153,7 +156,7 @@ def with_status(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Mapping[s
             return container
         resources = container.get("resources") or {}
         sources = [found["resources"].get("requests") or {}, found.get("allocatedResources") or {}]
-        sources += [] if infeasible else [resources.get("requests") or {}]
+        sources += [] if infeasible or only_what_it_has else [resources.get("requests") or {}]
         names = {name for source in sources for name in source}
         most = {name: _most(name, [source[name] for source in sources if name in source]) for name in sorted(names)}
         return {**container, "resources": {**resources, "requests": most}}

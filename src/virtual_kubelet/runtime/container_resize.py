@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from msgspec.structs import replace
 
 from virtual_kubelet.contracts.runtime import ContainerConfig
-from virtual_kubelet.errors import InvalidInputError
+from virtual_kubelet.errors import InvalidInputError, text_of
 from virtual_kubelet.objects.core_v1 import Container, ResourceRequirements
 from virtual_kubelet.runtime import pod_actions as do
 from virtual_kubelet.runtime import pod_events as on
@@ -34,11 +36,11 @@ async def resize(calls: RuntimeCalls, state: PodState, action: do.Resize) -> on.
             return on.ResizeFailed(name, container_id, shortage)
         await calls.resize_container(container_id, _config(state, record, resources))
     except InvalidInputError as error:
-        return on.ResizeFailed(name, container_id, _text(error), refused=True)
+        return on.ResizeFailed(name, container_id, text_of(error), refused=True)
     except Exception as error:
         # Whatever a runtime raises: it is shown in the pod's conditions and tried again.
         log.warning("container %s could not be resized", name, exc_info=error)
-        return on.ResizeFailed(name, container_id, _text(error))
+        return on.ResizeFailed(name, container_id, text_of(error))
     return on.Resized(name, container_id, resources)
 
 
@@ -53,14 +55,4 @@ def _config(state: PodState, record: ContainerRecord, resources: ResourceRequire
     spec = state.pod.spec
     init = None if spec.init_containers is None else [now(one) for one in spec.init_containers]
     pod = replace(state.pod, spec=replace(spec, containers=[now(one) for one in spec.containers], init_containers=init))
-    return ContainerConfig(
-        pod,
-        replace(config.container, resources=resources),
-        config.attempt,
-        kind=config.kind,
-        sandbox=config.sandbox,
-    )
-
-
-def _text(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    return dataclasses.replace(config, pod=pod, container=replace(config.container, resources=resources))

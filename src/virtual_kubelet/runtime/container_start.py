@@ -17,6 +17,7 @@ from virtual_kubelet.contracts.runtime import (
     Image,
     Mount,
 )
+from virtual_kubelet.errors import text_of
 from virtual_kubelet.objects.core_v1 import Container
 from virtual_kubelet.runtime import pod_events as on
 from virtual_kubelet.runtime.container_environment import ContainerEnvironment
@@ -105,7 +106,7 @@ class ContainerStarts:
         except Exception as error:
             # A disk that is full, say: it is shown, and tried again.
             log.warning("container %s could not be prepared", name, exc_info=error)
-            self._inbox.post(on.StartFailed(name, "CreateContainerConfigError", str(error) or type(error).__name__))
+            self._inbox.post(on.StartFailed(name, "CreateContainerConfigError", text_of(error)))
             return
         self._asked.add(name)
         try:
@@ -169,7 +170,7 @@ class ContainerStarts:
             except Exception as error:
                 # Whatever a runtime raises: it is shown in the container's status and tried again, never swallowed.
                 log.warning("container %s could not be started", name, exc_info=error)
-                message = str(error) or type(error).__name__
+                message = text_of(error)
                 self._inbox.post(on.StartFailed(name, "CreateContainerError", message, unsure=True))
                 return
             ended = index.own(self._inbox, name, instance)

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 from virtual_kubelet.clock import Clock
 from virtual_kubelet.contracts.runtime import Image, ImagePullError, ImageStore, RegistryCredentials
 from virtual_kubelet.environment.fields import quote
+from virtual_kubelet.errors import text_of
 from virtual_kubelet.objects.core_v1 import Container, Pod
 from virtual_kubelet.objects.durations import format_duration
 from virtual_kubelet.runtime.image_access import ImageAccess
@@ -185,7 +186,7 @@ class ImagePulls:
                 return await self._store.find_image(image)
         except Exception as error:
             # Whatever a runtime raises: it is shown, and it is asked again.
-            why = f"the runtime has not answered within {self._find_timeout:g} s" if limit.expired() else _text(error)
+            why = f"the runtime has not answered within {self._find_timeout:g} s" if limit.expired() else text_of(error)
             message = f"Failed to inspect image {quote(wanted)}: {why}"
             tell("Warning", "InspectFailed", message)
             again_at = self._clock.monotonic() + _LOOK_AGAIN
@@ -295,7 +296,7 @@ class ImagePulls:
             if limit.expired():
                 why = f"the runtime has said nothing of the pull for {format_duration(self._stall_timeout)}"
                 raise ImagePullError(why) from None
-            raise ImagePullError(_without_secrets(_text(error), credentials)) from None
+            raise ImagePullError(_without_secrets(text_of(error), credentials)) from None
 
     def _tell_progress(self, pull: _Pull, sentence: str) -> None:
         if not self._progress_interval:
@@ -348,10 +349,6 @@ class _Pull:
 
 async def _credentials(image: str, keyring: Callable[[], Awaitable[Keyring]]) -> Sequence[RegistryCredentials]:
     return (await keyring()).for_image(parse_image_name(image).repository)
-
-
-def _text(error: Exception) -> str:
-    return str(error) or type(error).__name__
 
 
 def _without_secrets(text: str, *credentials: RegistryCredentials | None) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from virtual_kubelet.contracts.pods import PodKey
 from virtual_kubelet.contracts.runtime import ContainerExit
-from virtual_kubelet.errors import MountError
+from virtual_kubelet.errors import MountError, text_of
 from virtual_kubelet.objects.core_v1 import Pod
 from virtual_kubelet.runtime import pod_actions as do
 from virtual_kubelet.runtime import pod_events as on
@@ -186,13 +186,13 @@ class PodOperations:
         except Exception as error:
             # A disk that is full, say: it is shown, and tried again.
             log.warning("a pod's volumes could not be prepared", exc_info=error)
-            self._inbox.post(on.PreparationFailed("FailedMount", _text(error)))
+            self._inbox.post(on.PreparationFailed("FailedMount", text_of(error)))
             return
         try:
             sandbox = await self._parts.calls.ensure_sandbox(pod)
         except Exception as error:
             log.warning("a pod's sandbox could not be made", exc_info=error)
-            message = f"Failed to create pod sandbox: {_text(error)}"
+            message = f"Failed to create pod sandbox: {text_of(error)}"
             self._inbox.post(on.PreparationFailed("FailedCreatePodSandBox", message))
             return
         if sandbox is not None:
@@ -321,7 +321,7 @@ class PodOperations:
                 except Exception as error:
                     # Whatever reading the log raises is what there is to say, as with a kubelet.
                     log.warning("the log of container %s could not be read", name, exc_info=error)
-                    message = f"Error on reading termination message from logs: {_text(error)}"
+                    message = f"Error on reading termination message from logs: {text_of(error)}"
             if message:
                 ended = ContainerExit(ended.exit_code, ended.finished_at, ended.signal, ended.reason, message)
         self._inbox.post(on.Exited(name, container_id, ended))
@@ -382,7 +382,3 @@ class PodOperations:
                 # Whatever a runtime or a disk raises: nothing of a pod is left behind, however long that takes.
                 log.warning("a part of a pod could not be removed: %s", error, exc_info=error)
             await asyncio.sleep(backoff.next())
-
-
-def _text(error: BaseException) -> str:
-    return str(error) or type(error).__name__

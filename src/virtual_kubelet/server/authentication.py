@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 from virtual_kubelet.clock import Clock, SystemClock
-from virtual_kubelet.errors import ApiConnectionError, ApiError
+from virtual_kubelet.errors import ApiConnectionError, ApiError, text_of
 from virtual_kubelet.kube.resources import TOKEN_REVIEWS
 from virtual_kubelet.objects.authentication_v1 import TokenReview, TokenReviewSpec
 from virtual_kubelet.server.http_messages import Request
@@ -113,7 +113,7 @@ class TokenAuthenticator:
             async with asyncio.timeout(self._timeout):
                 return await self._cache.get(key, lambda: self._review(token))
         except (ApiError, ApiConnectionError, TimeoutError) as error:
-            why = (str(error) or type(error).__name__).replace(token, "[token]")
+            why = text_of(error).replace(token, "[token]")
             log.warning("cannot authenticate a caller: the token review failed: %s", why)
             return None
 

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 import msgspec
 
 from virtual_kubelet.clock import Clock, SystemClock
-from virtual_kubelet.errors import ApiConnectionError, ApiError
+from virtual_kubelet.errors import ApiConnectionError, ApiError, text_of
 from virtual_kubelet.kube.resources import SUBJECT_ACCESS_REVIEWS
 from virtual_kubelet.objects.authorization_v1 import ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec
 from virtual_kubelet.server.authentication import User
@@ -139,7 +139,7 @@ class AccessReviewAuthorizer:
             async with asyncio.timeout(self._timeout):
                 return await self._cache.get(key, lambda: self._review(spec))
         except (ApiError, ApiConnectionError, TimeoutError) as error:
-            raise AuthorizationError(f"the access review failed: {str(error) or type(error).__name__}") from error
+            raise AuthorizationError(f"the access review failed: {text_of(error)}") from error
 
     async def _review(self, spec: SubjectAccessReviewSpec) -> tuple[bool, float]:
         answer = await submit(

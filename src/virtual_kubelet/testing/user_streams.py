@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urlsplit
 import h11
 
 from virtual_kubelet.devcluster.node_streams import CHUNK, ByteStream, dial
-from virtual_kubelet.errors import StreamClosedError, VirtualKubeletError
+from virtual_kubelet.errors import StreamClosedError, VirtualKubeletError, text_of
 from virtual_kubelet.kube.config import ClientConfig
 from virtual_kubelet.server.transports import abort
 from virtual_kubelet.streaming.remote_command.status import CommandStatus
@@ -250,7 +250,7 @@ async def _open(
         async with asyncio.timeout(_PATIENCE):
             answer = await dial(address, "GET", target, headers, context)
     except (OSError, h11.RemoteProtocolError) as error:
-        raise StreamRefusedError(0, str(error) or type(error).__name__) from error
+        raise StreamRefusedError(0, text_of(error)) from error
     if answer.stream is None:
         raise StreamRefusedError(answer.status, _sentence(answer.body))
     chosen = next((value for name, value in answer.headers if name.lower() == "sec-websocket-protocol"), protocols[-1])

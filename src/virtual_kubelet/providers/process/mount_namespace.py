@@ -156,9 +156,8 @@ class _View:
             below = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=start)
             os.close(start)
             start = below
-        with contextlib.suppress(
-            FileExistsError
-        ):  # what is there is mounted over; of the wrong kind, it is refused there
+        # What is there is mounted over; of the wrong kind, it is refused there.
+        with contextlib.suppress(FileExistsError):
             if directory:
                 os.mkdir(last, 0o755, dir_fd=start)
             else:

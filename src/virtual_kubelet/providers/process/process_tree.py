@@ -107,9 +107,6 @@ def kill(pids: set[int]) -> int:
         try:
             os.kill(pid, signal.SIGKILL)
             sent += 1
-        except (
-            ProcessLookupError,
-            PermissionError,
-        ):  # the latter is not counted: who kills until none is left would go on
-            continue
+        except (ProcessLookupError, PermissionError):
+            continue  # the latter is not counted: who kills until none is left would go on
     return sent

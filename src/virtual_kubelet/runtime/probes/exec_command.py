@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
 from virtual_kubelet.contracts.streams import AttachIO, TerminalSize
+from virtual_kubelet.errors import text_of
 from virtual_kubelet.runtime.bounded_call import LeftBehind, bounded_call
 from virtual_kubelet.runtime.probes.target import (
     OUTPUT_LIMIT,
@@ -65,7 +66,7 @@ async def run_command(
         raise
     except Exception as error:
         # Whatever a runtime raises: the command could not be run, and the probe's event says why.
-        raise ProbeError(str(error) or type(error).__name__) from error
+        raise ProbeError(text_of(error)) from error
     output = bytes(stdout.kept + stderr.kept)[:OUTPUT_LIMIT]
     return CommandEnd(code, output.decode(errors="replace"), bytes(stderr.kept).decode(errors="replace"))
 
